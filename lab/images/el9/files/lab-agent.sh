@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# Runs once, while the image of the RHEL-family guest is built: Debian's dnf and rpm, the family's os-release, the agent by dnf, then no more dpkg.
+set -eu
+
+apt-get update
+apt-get install -y --no-install-recommends dnf rpm python3-distro python3-pkg-resources
+cat > /etc/os-release <<'END'
+NAME="Rocky Linux"
+VERSION="9.4 (Blue Onyx)"
+ID="rocky"
+ID_LIKE="rhel centos fedora"
+VERSION_ID="9.4"
+PLATFORM_ID="platform:el9"
+PRETTY_NAME="Rocky Linux 9.4 (Blue Onyx)"
+CPE_NAME="cpe:/o:rocky:rocky:9::baseos"
+END
+echo 'Rocky Linux release 9.4 (Blue Onyx)' > /etc/redhat-release
+ln -sf redhat-release /etc/system-release
+mkdir -p /etc/dnf/vars && echo 9 > /etc/dnf/vars/releasever
+dnf install -y WALinuxAgent
+dnf makecache
+systemctl enable waagent.service
+: > /var/lib/waagent/provisioned
+rm -f /var/log/waagent.log /etc/debian_version
+rm -rf /var/cache/apt /var/lib/apt /etc/apt /var/lib/dpkg
+rm -f /usr/bin/apt /usr/bin/apt-* /usr/bin/dpkg /usr/bin/dpkg-*

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Gather what the hosts of a run returned, write the report on the controller, say it in short on the console."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from datetime import datetime, timezone
+
+from ansible import constants as C
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.vmbackup.azure.plugins.plugin_utils import report as report_
+
+display = Display()
+
+SPEC = {
+    "mode": {"type": "str", "choices": list(report_.MODES), "default": "remediate"},
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "remedies": {"type": "list", "elements": "str", "default": []},
+    "tags": {"type": "list", "elements": "str", "default": ["connectivity", "agent", "extension", "snapshot"]},
+    "directory": {"type": "path", "default": "vmbackup-report"},
+    "fail_on_blocker": {"type": "bool", "default": True},
+}
+# What the playbooks keep per host, and the name that the report knows it by.
+VARIABLES = {
+    "vmbackup_before": "before",
+    "vmbackup_after": "after",
+    "vmbackup_lost": "lost",
+    "vmbackup_lost_before": "lost_before",
+    "vmbackup_failures": "failures",
+}
+ROLES = ("connectivity", "agent", "extension", "snapshot")
+
+
+def plain(value):
+    """Return data without the containers and tags that Ansible wraps around it."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def record_of(variables):
+    """Return what the run knows of one host."""
+    record = {name: plain(variables[key]) for key, name in VARIABLES.items() if variables.get(key) is not None}
+    record["actions"] = [entry for role in ROLES for entry in plain(variables.get("__{0}_actions".format(role)) or [])]
+    return record
+
+
+def write(path, content):
+    """Replace a file on the controller in one step."""
+    handle, temporary = tempfile.mkstemp(prefix=".vmbackup-", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(content)
+        os.chmod(temporary, 0o640)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = False
+    BYPASS_HOST_LOOP = True
+    _supports_check_mode = True
+    _supports_async = False
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _validation, options = self.validate_argument_spec(SPEC)
+        hostvars = task_vars["hostvars"]
+        # The raw form leaves out templating: these variables are results, not templates.
+        get = getattr(hostvars, "raw_get", hostvars.__getitem__)
+        records = {host: record_of(get(host)) for host in options["hosts"] if host in hostvars}
+        inventory = task_vars.get("ansible_inventory_sources") or []
+        run = {
+            "mode": options["mode"],
+            "check_mode": bool(self._task.check_mode),
+            "remedies": options["remedies"],
+            "tags": options["tags"],
+            "inventory": [str(source) for source in inventory],
+        }
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        report = report_.build(records, run, now)
+        directory = os.path.abspath(os.path.expanduser(options["directory"]))
+        paths = {kind: os.path.join(directory, "vmbackup-report." + kind) for kind in ("json", "html")}
+        try:
+            os.makedirs(directory, exist_ok=True)
+            write(paths["json"], json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+            write(paths["html"], report_.html(report))
+        except OSError as error:
+            raise AnsibleActionFail(
+                "Could not write the report to {0}: {1}. Set vmbackup_report_dir to a directory that can be written.".format(
+                    directory, error.strerror or error
+                )
+            ) from error
+        self.show(report, paths["html"])
+        problem = report_.failure(report) if options["fail_on_blocker"] else None
+        result.update(
+            changed=False,
+            headline=report_.headline(report),
+            counts=report["counts"],
+            troubled=report["troubled"],
+            json=paths["json"],
+            html=paths["html"],
+        )
+        if problem:
+            result.update(failed=True, msg="{0} Report: {1}".format(problem, paths["html"]))
+        return result
+
+    @staticmethod
+    def show(report, path):
+        colours = {"bad": C.COLOR_ERROR, "warn": C.COLOR_CHANGED, "good": C.COLOR_OK, None: None}
+        for colour, line in report_.console(report):
+            display.display(line, color=colours[colour])
+        display.display("Report: {0}".format(path))

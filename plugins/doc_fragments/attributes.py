@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Parts of documentation that several modules share."""
+
+
+class ModuleDocFragment:
+    # Options of the collectors.
+    COLLECTOR = r"""
+options:
+  gather_subset:
+    description: Areas to look at.
+    type: list
+    elements: str
+    default: [all]
+    choices: [all, agent, extension, network, load]
+  timeout_s:
+    description:
+      - Seconds that a single probe may take, be it an endpoint, a mounted file system or the service manager.
+      - Probes wait at the same time, so a silent endpoint costs this much once.
+      - A question to the package manager may take five times as long.
+    type: float
+    default: 3.0
+  cpu_window_ms:
+    description: Least number of milliseconds over which the load of the processors is measured.
+    type: int
+    default: 200
+  log_bytes:
+    description: Number of bytes that are read from the end of each log.
+    type: int
+    default: 524288
+  candidate:
+    description:
+      - Whether to ask the package manager's cache which version of the agent the repositories offer. Nothing is fetched.
+      - With V(auto) it is asked when the agent is missing or older than O(candidate_below), since the question takes up to a second.
+    type: str
+    default: auto
+    choices: [auto, always, never]
+  candidate_below:
+    description: Version below which the agent counts as old for O(candidate=auto).
+    type: str
+    default: 2.2.53.1
+  storage_endpoint:
+    description:
+      - Name of a storage endpoint whose port 443 is probed, for example the one that your backups use.
+      - Without it the newest name that the agent's log mentions is taken, and without one of those nothing is probed.
+    type: str
+"""
+
+    # An observer.
+    READS = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Can run in check mode and returns the same, since it never changes anything.
+    support: full
+  diff_mode:
+    description: Returns no diff, since it never changes anything.
+    support: none
+"""
+
+    # A writer.
+    WRITES = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Can run in check mode and says what it would change.
+    support: full
+  diff_mode:
+    description: Returns what was, or would be, changed.
+    support: full
+"""

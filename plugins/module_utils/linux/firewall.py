@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Packet filter rules that keep root from the Azure host. Asked only when a probe failed.
+
+The agent's own rules (table security, or nft table walinuxagent) let root through and drop everybody else: that is by design.
+"""
+
+import json
+import re
+import socket
+import struct
+
+from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import as_dict, as_list
+from ansible_collections.vmbackup.azure.plugins.module_utils.redact import public_line
+
+WIRESERVER = "168.63.129.16"
+
+
+def _covers(text, address):
+    network, _separator, length = text.partition("/")
+    try:
+        shift = 32 - (int(length) if length.isdigit() else 32)
+        wanted, given = (struct.unpack("!I", socket.inet_aton(a))[0] >> shift for a in (address, network))
+        return 0 <= shift <= 32 and wanted == given
+    except (OSError, ValueError, struct.error):
+        return False
+
+
+def parse_iptables(text):
+    """Return (agent's rules, rules that drop root's packets to the host) of ``iptables-save``, in its own words."""
+    agent, drops, table = [], [], None
+    policies = {}
+    for line in (text or "").split("\n"):
+        line = line.strip()
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith(":OUTPUT "):
+            policies[table] = line.split()[1]
+        elif line.startswith("-A "):
+            destination = re.search(r"(?<!! )(?:-d|--destination) (\S+)", line)
+            named = bool(destination and _covers(destination.group(1), WIRESERVER))
+            shown = "iptables -t {0} {1}".format(table, line)
+            if table == "security" and named:
+                agent.append(public_line(shown, 200))
+                continue
+            if not named or not re.search(r"-j (DROP|REJECT)\b", line):
+                continue
+            owner = re.search(r"(! )?--uid-owner (\d+)", line)
+            if owner and (owner.group(2) == "0") == bool(owner.group(1)):
+                continue  # "! --uid-owner 0": root passes
+            if owner and not owner.group(1) and owner.group(2) != "0":
+                continue
+            drops.append(public_line(shown, 200))
+    if policies.get("filter") in ("DROP", "REJECT"):
+        drops.append("iptables: policy of chain OUTPUT in table filter is {0}".format(policies["filter"]))
+    return agent, drops
+
+
+def parse_nft(text):
+    """Return (agent's rules, rules that drop root's packets to the host) of ``nft -j list ruleset``."""
+    agent, drops = [], []
+    try:
+        items = as_list(as_dict(json.loads(text or "{}")).get("nftables"))
+    except (ValueError, RecursionError):
+        return agent, drops
+    for rule in (as_dict(as_dict(item).get("rule")) for item in items):
+        words = json.dumps(rule.get("expr", []))
+        if WIRESERVER not in words:
+            continue
+        shown = public_line("nft table {0} chain {1}: {2}".format(rule.get("table"), rule.get("chain"), words), 240)
+        if rule.get("table") == "walinuxagent":
+            agent.append(shown)
+        elif ('"drop"' in words or '"reject"' in words) and "skuid" not in words:
+            drops.append(shown)
+    return agent, drops
+
+
+def collect(host, timeout_s):
+    """Return {"agent_rules": [...], "drops_root": [...]}, null where no tool could tell."""
+    if not host.privileged:
+        host.hidden("packet filter rules", "permission denied, run with become")
+        return {"agent_rules": None, "drops_root": None}
+    agent, drops, looked = [], [], False
+    for binary, command, parse in (
+        ("iptables-save", ["iptables-save"], parse_iptables),
+        ("nft", ["nft", "-j", "list", "ruleset"], parse_nft),
+    ):
+        if host.which(binary):
+            text = host.run("network", command, timeout_s)
+            if text is not None:
+                looked = True
+                found = parse(text)
+                agent, drops = agent + found[0], drops + found[1]
+    return {"agent_rules": agent if looked else None, "drops_root": drops if looked else None}

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What system this is: distribution, init, privileges; and its processes."""
+
+import os
+import platform
+
+FAMILIES = (
+    ("flatcar", ("flatcar", "coreos")),
+    ("azurelinux", ("azurelinux", "mariner")),
+    ("suse", ("suse", "sles", "sle_hpc", "opensuse", "opensuse-leap", "opensuse-tumbleweed")),
+    ("redhat", ("rhel", "centos", "fedora", "rocky", "almalinux", "ol", "redhat")),
+    ("debian", ("debian", "ubuntu", "devuan", "kali")),
+)
+
+
+def parse_os_release(text):
+    """Return the dictionary of an os-release file; quotes as in shell, last line of a name wins."""
+    values = {}
+    for line in (text or "").split("\n"):
+        key, separator, value = line.strip().partition("=")
+        if separator and not key.startswith("#"):
+            value = value.strip()
+            if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+                value = value[1:-1]
+            values[key.strip()] = value
+    return values
+
+
+def family(identifier, id_like):
+    """Return the package family of a distribution: its own id first, then what it says it is like."""
+    for name in [identifier] + list(id_like):
+        for result, members in FAMILIES:
+            if name in members:
+                return result
+    return "other"
+
+
+def distribution(host):
+    text = host.read("system", "/etc/os-release") or host.read("system", "/usr/lib/os-release")
+    values = parse_os_release(text)
+    identifier = values.get("ID", "").lower() or None
+    id_like = values.get("ID_LIKE", "").lower().split()
+    return {
+        "id": identifier,
+        "version_id": values.get("VERSION_ID") or None,
+        "id_like": id_like,
+        "pretty_name": values.get("PRETTY_NAME") or values.get("NAME") or None,
+        "family": family(identifier, id_like) if identifier else None,
+    }
+
+
+def init_system(host):
+    """Return which init runs, told by what it leaves in the file system."""
+    for path, name in (("/run/systemd/system", "systemd"), ("/run/openrc", "openrc")):
+        if host.exists("system", path):
+            return name
+    if host.exists("system", "/etc/init") and host.which("initctl"):
+        return "upstart"
+    return "sysv" if host.exists("system", "/etc/init.d") else "other"
+
+
+def uptime(host):
+    text = host.read("system", "/proc/uptime") or ""
+    try:
+        return int(float(text.split()[0]))
+    except (IndexError, ValueError):
+        return None
+
+
+def collect(host):
+    uname = os.uname()
+    return {
+        "kind": "linux",
+        "distribution": distribution(host),
+        "kernel": uname.release,
+        "architecture": uname.machine,
+        "init": init_system(host),
+        "hostname": uname.nodename,
+        "python_version": platform.python_version(),
+        "privileged": host.privileged,
+        "uptime_s": uptime(host),
+        "image_based": bool(host.exists("system", "/run/ostree-booted") or host.exists("system", "/usr/share/oem/waagent.conf")),
+    }
+
+
+def processes(host):
+    """Return every process that has a command line: pid, parent, command (list), started_at (seconds since the epoch).
+
+    A start time is the boot time plus the ticks of field 22 of ``/proc/<pid>/stat`` (proc(5)).
+    """
+    found = []
+    boot = None
+    for line in (host.read("system", "/proc/stat") or "").split("\n"):
+        if line.startswith("btime "):
+            boot = float(line.split()[1])
+    try:
+        tick = float(os.sysconf("SC_CLK_TCK"))
+        names = os.listdir(host.path("/proc"))
+    except (OSError, ValueError) as error:
+        host.error("system", "list /proc", error)
+        return found
+    for name in names:
+        if not name.isdigit():
+            continue
+        directory = host.path("/proc/" + name)
+        try:
+            with open(directory + "/cmdline", "rb") as stream:
+                command = stream.read(4096).decode("utf-8", "replace").rstrip("\x00").split("\x00")
+            if command == [""]:
+                continue
+            with open(directory + "/stat") as stream:
+                fields = stream.read().rpartition(")")[2].split()
+            started = boot + int(fields[19]) / tick if boot else None
+        except (OSError, ValueError, IndexError):
+            continue  # gone meanwhile, or another user's under hidepid
+        found.append({"pid": int(name), "parent": int(fields[1]), "command": command, "started_at": started})
+    return found

@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Cause 2: the guest agent is missing, old, stopped or misconfigured. One function per finding, named after it."""
+
+import re
+
+from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import epoch, version_key
+from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import Evidence, duration, get, items, quoted, size, verdict
+
+BACKUP_SWITCH = "Extensions.Enabled"
+
+
+def _service(facts):
+    return get(facts, "agent.service") or {}
+
+
+def _daemons(facts):
+    return items(facts, "agent.processes.daemon")
+
+
+def _handlers(facts):
+    return items(facts, "agent.processes.handler")
+
+
+def _older(version, minimum):
+    return version is not None and version_key(version) < version_key(minimum)
+
+
+def _down(facts):
+    """Say whether the service is known not to run; activating and deactivating are on their way."""
+    return _service(facts).get("active_state") in ("inactive", "failed")
+
+
+def _value(facts, key):
+    return (get(facts, "agent.config.values") or {}).get(key) or {}
+
+
+def _where(facts, value):
+    path = get(facts, "agent.config.path")
+    return "{0} line {1}".format(path, value["line"]) if value.get("line") else "{0} (default)".format(path)
+
+
+def _newest_package(facts):
+    """Return the candidate's version when it is newer than what is installed, else None."""
+    candidate, installed = get(facts, "agent.package.candidate"), get(facts, "agent.package.version")
+    if candidate and (installed is None or version_key(_upstream(candidate)) > version_key(_upstream(installed))):
+        return candidate
+    return None
+
+
+def _upstream(version):
+    """Return the upstream part of a package version: without epoch and release."""
+    return re.split(r"[-+~]", version.partition(":")[2] or version)[0]
+
+
+def agent_missing(facts, limits):
+    gone = get(facts, "agent.package.installed") is False and get(facts, "agent.binary") is None and not _daemons(facts)
+    if "agent" not in (facts or {}) or not gone or get(facts, "agent.binary") or get(facts, "agent.service.load_state") == "loaded":
+        return None
+    return "no package of the agent is installed ({0}), there is no waagent program and no agent process".format(
+        get(facts, "agent.package.manager")
+    )
+
+
+def agent_not_from_package(facts, limits):
+    if get(facts, "agent.package.installed") is not False or not get(facts, "agent.binary"):
+        return None
+    return "{0} is there, but no package of the distribution owns an agent".format(get(facts, "agent.binary"))
+
+
+def _old(facts, limits):
+    version = get(facts, "agent.version.goal_state")
+    if not _older(version, limits["minimum_linux_agent"]):
+        return None
+    package = get(facts, "agent.package") or {}
+    return "the agent that runs is {0} (seen in: {1}), the oldest supported is {2}; installed package: {3} {4}".format(
+        version,
+        get(facts, "agent.version.goal_state_source"),
+        limits["minimum_linux_agent"],
+        package.get("name"),
+        package.get("version"),
+    )
+
+
+def agent_version_old(facts, limits):
+    text = _old(facts, limits)
+    newer = _newest_package(facts)
+    if not text or get(facts, "agent.package.held"):
+        return None
+    if newer:
+        return [text, "the repository offers {0}".format(newer)]
+    if get(facts, "agent.package.candidate_looked") and get(facts, "agent.package.candidate"):
+        installed = _upstream(get(facts, "agent.package.version") or "0")
+        if not _older(installed, limits["minimum_linux_agent"]):
+            return None  # the package is new enough, only the running process is not: agent_restart_pending
+    if get(facts, "agent.package.candidate_looked"):
+        return None  # agent_version_old_no_package
+    return text
+
+
+def agent_version_old_no_package(facts, limits):
+    text = _old(facts, limits)
+    if not text or not get(facts, "agent.package.candidate_looked") or _newest_package(facts):
+        return None
+    installed = get(facts, "agent.package.version")
+    if installed and not _older(_upstream(installed), limits["minimum_linux_agent"]):
+        return None
+    found = [text, "the configured repositories offer {0}".format(get(facts, "agent.package.candidate") or "no package of the agent")]
+    disabled = items(facts, "agent.package.repositories_disabled")
+    if disabled:
+        found.append("repositories that may hold a newer one are disabled: {0}".format(", ".join(disabled)))
+    return found
+
+
+def agent_restart_pending(facts, limits):
+    installed = get(facts, "agent.package.version")
+    if not _old(facts, limits) or not installed or _older(_upstream(installed), limits["minimum_linux_agent"]):
+        return None
+    return "package {0} is installed, but {1} still runs".format(installed, get(facts, "agent.version.goal_state"))
+
+
+def agent_package_held(facts, limits):
+    text = _old(facts, limits)
+    if not text or not get(facts, "agent.package.held"):
+        return None
+    return [
+        text,
+        "package {0} is held back from updates ({1})".format(get(facts, "agent.package.name"), get(facts, "agent.package.manager")),
+    ]
+
+
+def agent_service_masked(facts, limits):
+    service = _service(facts)
+    return "{0} is masked, so nothing can start it".format(service.get("unit")) if service.get("masked") else None
+
+
+def agent_service_disabled(facts, limits):
+    service = _service(facts)
+    if service.get("unit_file_state") != "disabled" or service.get("masked"):
+        return None
+    return "{0} is disabled: it will not start with the system ({1} now)".format(service.get("unit"), service.get("active_state"))
+
+
+def agent_start_limit_hit(facts, limits):
+    service = _service(facts)
+    if not service.get("start_limit_hit"):
+        return None
+    return "{0} failed too often in a short time (result {1}), so systemd starts it no more".format(
+        service.get("unit"), service.get("result")
+    )
+
+
+def agent_service_failed(facts, limits):
+    service = _service(facts)
+    if service.get("active_state") != "failed" or service.get("start_limit_hit") or service.get("masked"):
+        return None
+    return "{0} has failed: result {1}, exit status {2}".format(service.get("unit"), service.get("result"), service.get("exit_status"))
+
+
+def agent_condition_failed(facts, limits):
+    service = _service(facts)
+    failed = service.get("conditions_failed") or []
+    if not _down(facts) or service.get("condition_result") is not False:
+        return None
+    reasons = ["{0} does not hold".format(condition) for condition in failed]
+    if not reasons:
+        reasons = ["a condition of the unit does not hold (ConditionResult=no)"]
+    return ["{0} is skipped at every start, without an error: {1}".format(service.get("unit"), reason) for reason in reasons]
+
+
+def agent_pid_file_stale(facts, limits):
+    pid_file = get(facts, "agent.markers.pid_file") or {}
+    if not pid_file.get("stale") or _daemons(facts):
+        return None
+    return "{0} names process {1}, which lives but is no agent ({2}); a new agent ends at once because of it".format(
+        pid_file.get("path"), pid_file.get("pid"), pid_file.get("command")
+    )
+
+
+def agent_service_stopped(facts, limits):
+    service = _service(facts)
+    if service.get("active_state") != "inactive" or service.get("masked") or _daemons(facts):
+        return None
+    if agent_condition_failed(facts, limits) or agent_pid_file_stale(facts, limits):
+        return None
+    return "{0} is inactive ({1}) and no agent process runs".format(service.get("unit"), service.get("sub_state"))
+
+
+def agent_restarting(facts, limits):
+    service = _service(facts)
+    starts = get(facts, "agent.log.starts_last_hour")
+    if (
+        service.get("active_state") == "activating"
+        and service.get("sub_state") == "auto-restart"
+        and not get(facts, "agent.markers.pid_file.stale")
+    ):
+        text = "{0} ends and is started again by systemd ({1} times so far): result {2}, exit status {3}"
+        return text.format(service.get("unit"), service.get("restarts"), service.get("result"), service.get("exit_status"))
+    if starts is None or starts <= limits["starts_per_hour"] or get(facts, "agent.markers.pid_file.stale"):
+        return None
+    return "{0}: the agent started {1} times in the last hour".format(get(facts, "agent.log.path"), starts)
+
+
+def agent_disable_marker(facts, limits):
+    if not get(facts, "agent.markers.disable_agent"):
+        return None
+    found = ["{0}/disable_agent exists: the agent sleeps for ever and handles no extension".format(get(facts, "agent.lib_dir.path"))]
+    return found + quoted(facts, "agent.log", "disabled_by_marker")
+
+
+def agent_handler_dead(facts, limits):
+    daemons = _daemons(facts)
+    if not daemons or _handlers(facts) or get(facts, "agent.markers.disable_agent") is not False:
+        return None
+    age_s = max(daemon.get("age_s") or 0 for daemon in daemons)
+    if age_s <= limits["handler_missing_s"]:
+        return None
+    return "the agent's daemon (process {0}) has run for {1}, but its extension handler does not run".format(
+        daemons[0].get("pid"), duration(age_s)
+    )
+
+
+def agent_restart_policy(facts, limits):
+    service = _service(facts)
+    if service.get("restart") in (None, "always") or service.get("manager") != "systemd":
+        return None
+    return "{0} has Restart={1}, so systemd does not always start it again when it ends".format(service.get("unit"), service.get("restart"))
+
+
+def agent_conf_missing(facts, limits):
+    if get(facts, "agent.config.exists") is not False or agent_missing(facts, limits):
+        return None
+    return "{0} does not exist".format(get(facts, "agent.config.path"))
+
+
+def agent_conf_empty(facts, limits):
+    return (
+        "{0} is empty; the agent refuses to start with it".format(get(facts, "agent.config.path"))
+        if get(facts, "agent.config.empty")
+        else None
+    )
+
+
+def agent_extensions_disabled(facts, limits):
+    value = _value(facts, BACKUP_SWITCH)
+    if value.get("effective") is not False:
+        return None
+    found = ["{0}: {1}={2}".format(_where(facts, value), BACKUP_SWITCH, value.get("value"))]
+    return found + quoted(facts, "agent.log", "extensions_disabled")
+
+
+def agent_conf_invalid_value(facts, limits):
+    found = []
+    for key, value in sorted((get(facts, "agent.config.values") or {}).items()):
+        if value.get("valid") is False and value.get("source") == "file":
+            text = "{0}: {1}={2} is not a value that the agent knows; it uses {3}"
+            found.append(text.format(_where(facts, value), key, value.get("value"), value.get("effective")))
+    return found or None
+
+
+def agent_conf_duplicate_keys(facts, limits):
+    found = []
+    for duplicate in items(facts, "agent.config.duplicates"):
+        lines = ", ".join(str(line) for line in duplicate.get("lines", []))
+        found.append(
+            "{0}: {1} stands on lines {2}; only the last one counts".format(get(facts, "agent.config.path"), duplicate.get("key"), lines)
+        )
+    return found or None
+
+
+def agent_conf_loose_syntax(facts, limits):
+    found = []
+    for entry in items(facts, "agent.config.loose"):
+        text = "{0} line {1}: the agent reads {2}, the backup extension's stricter reader stumbles over blanks and quotes"
+        found.append(text.format(get(facts, "agent.config.path"), entry.get("line"), entry.get("key")))
+    return found or None
+
+
+def agent_conf_unknown_key(facts, limits):
+    found = []
+    for entry in items(facts, "agent.config.unknown_backup_keys"):
+        text = "{0} line {1}: {2} is no key of the agent and is ignored; {3} is meant"
+        found.append(text.format(get(facts, "agent.config.path"), entry.get("line"), entry.get("key"), entry.get("meant")))
+    return found or None
+
+
+def agent_provisioning_agent(facts, limits):
+    value = _value(facts, "Provisioning.Agent")
+    if value.get("source") != "file" or value.get("effective") in (None, "auto", "cloud-init"):
+        return None
+    return "{0}: Provisioning.Agent={1}, Microsoft asks for auto".format(_where(facts, value), value.get("value"))
+
+
+def agent_auto_update_off(facts, limits):
+    latest, enabled = _value(facts, "AutoUpdate.UpdateToLatestVersion"), _value(facts, "AutoUpdate.Enabled")
+    decides, key = (latest, "AutoUpdate.UpdateToLatestVersion") if latest.get("source") == "file" else (enabled, "AutoUpdate.Enabled")
+    if decides.get("effective") is not False:
+        return None
+    return "{0}: {1}={2}, so the agent does not update itself".format(_where(facts, decides), key, decides.get("value"))
+
+
+def agent_update_rejected(facts, limits):
+    found = []
+    for entry in items(facts, "agent.auto_update.directories"):
+        if entry.get("rejected"):
+            text = "{0} was rejected by the agent: {1} failures, fatal: {2}, reason: {3}"
+            found.append(
+                text.format(entry.get("path"), entry.get("failure_count"), entry.get("was_fatal"), entry.get("reason") or "none given")
+            )
+    return found or None
+
+
+def agent_verbose_logging(facts, limits):
+    value = _value(facts, "Logs.Verbose")
+    return "{0}: Logs.Verbose={1}".format(_where(facts, value), value.get("value")) if value.get("effective") is True else None
+
+
+def agent_policy_active(facts, limits):
+    policy = get(facts, "agent.markers.policy") or {}
+    if not policy.get("enabled") or not policy.get("exists"):
+        return None
+    return ["{0} decides which extensions may run".format(policy.get("path"))] + quoted(facts, "agent.log", "extension_forbidden")
+
+
+def agent_heartbeat_stale(facts, limits):
+    beat = get(facts, "agent.heartbeat") or {}
+    handlers = _handlers(facts)
+    if beat.get("age_s") is None or beat["age_s"] <= limits["heartbeat_age_s"] or not handlers:
+        return None
+    if min(handler.get("age_s") or 0 for handler in handlers) <= limits["heartbeat_age_s"]:
+        return None
+    return "the newest heartbeat in {0} is {1} old, one is due every 30 minutes".format(
+        get(facts, "agent.log.path"), duration(beat["age_s"])
+    )
+
+
+def agent_goal_state_errors(facts, limits):
+    error = verdict(facts, "agent.log.verdicts", "goal_state_error")
+    if not error or not error.get("at") or not get(facts, "collected_at"):
+        return None
+    good = [entry for entry in (verdict(facts, "agent.log.verdicts", name) for name in ("goal_state_done",)) if entry and entry.get("at")]
+    if any(entry["at"] >= error["at"] for entry in good):
+        return None
+    if epoch(get(facts, "collected_at")) - epoch(error["at"]) > limits["goal_state_error_age_s"]:
+        return None
+    return quoted(facts, "agent.log", "goal_state_error")
+
+
+def agent_on_hold(facts, limits):
+    return quoted(facts, "agent.log", "on_hold") or None
+
+
+def agent_not_ready(facts, limits):
+    report = get(facts, "extension.aggregate") or {}
+    if report.get("agent_status") in (None, "Ready") or (report.get("age_s") or 0) > limits["report_age_s"]:
+        return None
+    return "{0}: the agent reports itself as {1}".format(report.get("path"), report.get("agent_status"))
+
+
+def agent_lib_dir_noexec(facts, limits):
+    directory = get(facts, "agent.lib_dir") or {}
+    if not directory.get("noexec"):
+        return None
+    return "{path} lies on {mount_point} ({fs_type}), which is mounted noexec: no extension can be run".format(**directory)
+
+
+def agent_lib_dir_read_only(facts, limits):
+    directory = get(facts, "agent.lib_dir") or {}
+    if not directory.get("read_only") or get(facts, "system.image_based"):
+        return None
+    return "{path} lies on {mount_point} ({fs_type}), which is mounted read-only".format(**directory)
+
+
+def agent_lib_dir_full(facts, limits):
+    directory = get(facts, "agent.lib_dir") or {}
+    free, inodes = directory.get("free_bytes"), directory.get("free_inodes")
+    if directory.get("read_only"):
+        return None
+    found = []
+    if free is not None and free < limits["lib_dir_free_bytes"]:
+        found.append("{0} has {1} left on {2}".format(directory.get("path"), size(free), directory.get("mount_point")))
+    if inodes == 0:
+        found.append("{0} has no inode left on {1}".format(directory.get("path"), directory.get("mount_point")))
+    return found or None
+
+
+def agent_python_missing(facts, limits):
+    python = get(facts, "agent.python") or {}
+    if python.get("exists") is not False:
+        return None
+    return "the agent's interpreter {0} does not exist (resolved: {1})".format(python.get("path"), python.get("resolved"))
+
+
+def agent_python_unusual(facts, limits):
+    resolved = get(facts, "agent.python.resolved")
+    if not resolved or get(facts, "agent.python.exists") is False or not resolved.startswith(("/usr/local/", "/opt/", "/home/", "/root/")):
+        return None
+    return Evidence("the agent's interpreter {0} is {1}, which no distribution installs".format(get(facts, "agent.python.path"), resolved))

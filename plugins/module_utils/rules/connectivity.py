@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Cause 1: the guest cannot reach the Azure host or, where it must, storage. One function per finding, named after it."""
+
+from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import Evidence, get, items
+
+WIRESERVER = "168.63.129.16"
+
+
+def _failed(facts, name):
+    """Return the evidence of a probe that was made and failed. Without root the agent's own firewall rules make it fail: no evidence."""
+    probe = get(facts, "network.probes." + name)
+    if not probe or probe.get("ok") is not False or get(facts, "system.privileged") is False:
+        return None
+    return "{0}: {1} (after {2} ms)".format(probe.get("url"), probe.get("error"), probe.get("time_ms"))
+
+
+def wireserver_unreachable(facts, limits):
+    return _failed(facts, "wireserver")
+
+
+def hostgaplugin_unreachable(facts, limits):
+    return _failed(facts, "hostgaplugin")
+
+
+def route_wireserver_missing(facts, limits):
+    route = (get(facts, "network.routes") or {}).get(WIRESERVER)
+    if not route or route.get("ok") is not False:
+        return None
+    kind = route.get("kind")
+    words = {"blackhole": "a blackhole route discards it", "none": "there is no route"}.get(kind, "the route says {0}".format(kind))
+    return "the kernel has no way to {0}: {1}".format(WIRESERVER, words)
+
+
+def route_wireserver_not_primary(facts, limits):
+    route = (get(facts, "network.routes") or {}).get(WIRESERVER) or {}
+    primary = get(facts, "network.primary.interface")
+    source, address = route.get("source"), get(facts, "network.primary.address")
+    if not (route.get("ok") and primary and source and address) or source == address:
+        return None
+    if route.get("device") == primary:
+        return None  # a second address of the primary interface
+    if get(facts, "network.probes.wireserver.ok") and get(facts, "network.probes.hostgaplugin.ok"):
+        return None
+    where = route.get("device") or "another table"
+    return "{0} is routed by {1} from {2}; the primary interface is {3} with {4}".format(WIRESERVER, where, source, primary, address)
+
+
+def firewall_blocks_host(facts, limits):
+    return items(facts, "network.firewall.drops_root") or None
+
+
+def imds_unreachable(facts, limits):
+    return _failed(facts, "imds")
+
+
+def storage_unreachable(facts, limits):
+    text = _failed(facts, "storage")
+    if not text:
+        return None
+    host_answers = get(facts, "network.probes.wireserver.ok") and get(facts, "network.probes.hostgaplugin.ok")
+    return Evidence(text, severity="notice" if host_answers else "blocker")
+
+
+def proxy_without_bypass(facts, limits):
+    found = []
+    for proxy in items(facts, "network.proxy"):
+        if proxy.get("bypasses_host") is False:
+            text = "{source}: {name}={value}".format(**proxy)
+            found.append("{0}, no_proxy={1} does not name 168.63.129.16 and 169.254.169.254".format(text, proxy.get("bypass") or ""))
+    return found or None
+
+
+def proxy_incomplete(facts, limits):
+    values = get(facts, "agent.config.values") or {}
+    name, port = (values.get(key) or {} for key in ("HttpProxy.Host", "HttpProxy.Port"))
+    path = get(facts, "agent.config.path")
+    if name.get("effective") and port.get("effective") is None:
+        return "{0}: HttpProxy.Host={1}, but HttpProxy.Port is not set; the agent uses neither".format(path, name["effective"])
+    if port.get("effective") is not None and not name.get("effective"):
+        return "{0}: HttpProxy.Port={1}, but HttpProxy.Host is not set; the agent uses neither".format(path, port["effective"])
+    return None

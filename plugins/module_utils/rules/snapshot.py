@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Cause 4: the snapshot cannot be taken, or its status cannot be had. One function per finding, named after it."""
+
+from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import duration, get, items, quoted, size
+from ansible_collections.vmbackup.azure.plugins.module_utils.snapshot_codes import HOST_CODES, RUNNING, finding_of, name_of
+
+
+def coded(facts, finding, *meanings):
+    """Return the evidence of a snapshot whose result code belongs to a finding, with the extension's own words; None otherwise."""
+    snapshot = get(facts, "extension.snapshot") or {}
+    code = snapshot.get("code")
+    if finding_of(code) != finding or code == RUNNING:
+        return None
+    text = "snapshot {0} of {1}: code {2}".format(snapshot.get("sequence"), snapshot.get("at"), code)
+    text += " ({0})".format(name_of(code)) if name_of(code) else ""
+    if snapshot.get("reported_status") == "success":
+        text += ", though its status says success"
+    found = [text]
+    if snapshot.get("message"):
+        found.append("message: {0}".format(snapshot["message"]))
+    for meaning in meanings:
+        found += quoted(facts, "extension.log", meaning)
+    return found
+
+
+def snapshot_failed(facts, limits):
+    return coded(facts, "snapshot_failed")
+
+
+def snapshot_stuck(facts, limits):
+    snapshot = get(facts, "extension.snapshot") or {}
+    age_s = snapshot.get("age_s")
+    if snapshot.get("code") != RUNNING or snapshot.get("processes") or age_s is None or age_s <= limits["snapshot_stuck_s"]:
+        return None
+    text = "snapshot {0} says that it runs (code 4) since {1}, {2} ago, but no process of it is left"
+    return text.format(snapshot.get("sequence"), snapshot.get("at"), duration(age_s))
+
+
+def snapshot_wrong_time(facts, limits):
+    return coded(facts, "snapshot_wrong_time")
+
+
+def snapshot_no_network(facts, limits):
+    return coded(facts, "snapshot_no_network", "no_network", "status_upload_failed")
+
+
+def snapshot_disk_list_invalid(facts, limits):
+    return coded(facts, "snapshot_disk_list_invalid")
+
+
+def snapshot_limit_reached(facts, limits):
+    return coded(facts, "snapshot_limit_reached", "snapshot_limit")
+
+
+def snapshot_rate_exceeded(facts, limits):
+    return coded(facts, "snapshot_rate_exceeded", "snapshot_rate")
+
+
+def snapshot_command_late(facts, limits):
+    return coded(facts, "snapshot_command_late", "command_late")
+
+
+def snapshot_host_failed(facts, limits):
+    found = coded(facts, "snapshot_host_failed", "host_call_failed") or []
+    for name, code in sorted((get(facts, "extension.snapshot.host_codes") or {}).items()):
+        if code in HOST_CODES:
+            found.append("{0}={1}: {2}".format(name, code, HOST_CODES[code]))
+    return found or None
+
+
+def fs_freeze_failed(facts, limits):
+    found = coded(facts, "fs_freeze_failed", "freeze_failed", "thaw_failed", "freeze_lock_held")
+    if found:
+        twice = [entry["mount_point"] for entry in items(facts, "load.filesystems") if entry.get("duplicate")]
+        if twice:
+            found.append("mounted a second time, which makes a freeze fail: {0}".format(", ".join(twice)))
+    return found
+
+
+def fs_freeze_timeout(facts, limits):
+    return coded(facts, "fs_freeze_timeout", "freeze_timeout", "thaw_late")
+
+
+def mount_open_failed(facts, limits):
+    return coded(facts, "mount_open_failed", "mount_open_failed")
+
+
+def script_failed(facts, limits):
+    return coded(facts, "script_failed")
+
+
+def script_not_found(facts, limits):
+    return coded(facts, "script_not_found")
+
+
+def script_config_invalid(facts, limits):
+    return coded(facts, "script_config_invalid")
+
+
+def script_permission(facts, limits):
+    return coded(facts, "script_permission")
+
+
+def script_timeout(facts, limits):
+    return coded(facts, "script_timeout")
+
+
+def script_checksum_mismatch(facts, limits):
+    return coded(facts, "script_checksum_mismatch")
+
+
+def script_hook_invalid(facts, limits):
+    found = []
+    for hook in items(facts, "extension.script_hooks"):
+        found += ["{0}: {1}".format(hook.get("path"), problem) for problem in hook.get("problems") or []]
+    return found or None
+
+
+def workload_failed(facts, limits):
+    return coded(facts, "workload_failed")
+
+
+def mount_not_responding(facts, limits):
+    found = []
+    for entry in items(facts, "load.filesystems"):
+        if entry.get("responds") is False:
+            found.append("{mount_point} ({fs_type}, {device}) gives no answer".format(**entry))
+    return found or None
+
+
+def mount_unreadable(facts, limits):
+    found = []
+    for entry in items(facts, "load.filesystems"):
+        if entry.get("error"):
+            found.append("{mount_point} ({fs_type}, {device}): {error}".format(**entry))
+    return found or None
+
+
+def filesystem_full(facts, limits):
+    found = []
+    for entry in items(facts, "load.filesystems"):
+        if entry.get("read_only") or not (entry.get("freezes") or entry.get("mount_point") in ("/", "/var", "/var/log", "/tmp")):
+            continue
+        used, inodes = entry.get("used_percent"), entry.get("inodes_used_percent")
+        if used is not None and used >= limits["filesystem_used_percent"]:
+            found.append("{0} is {1} % full, {2} left".format(entry["mount_point"], used, size(entry.get("free_bytes") or 0)))
+        if inodes is not None and inodes >= limits["inodes_used_percent"]:
+            found.append("{0} has used {1} % of its inodes".format(entry["mount_point"], inodes))
+    return found or None
+
+
+def load_cpu_high(facts, limits):
+    cpu = get(facts, "load.cpu") or {}
+    busy, count, load_1m = cpu.get("busy_percent"), cpu.get("count"), cpu.get("load_1m")
+    if busy is None or busy < limits["cpu_busy_percent"]:
+        return None
+    pressure = get(facts, "load.pressure.cpu.some_avg60")
+    text = "processors are busy to {0} % (over {1} ms)".format(busy, cpu.get("window_ms"))
+    if pressure is not None:
+        if pressure < limits["cpu_pressure_percent"]:
+            return None  # busy at the moment of looking, but nothing has been waiting
+        return "{0}, and tasks waited for them {1} % of the last minute".format(text, pressure)
+    if load_1m is None or not count or load_1m / count < limits["cpu_load_per_processor"]:
+        return None
+    return "{0}, and {1} processes per processor wanted them in the last minute".format(text, round(load_1m / count, 1))
+
+
+def load_memory_high(facts, limits):
+    memory = get(facts, "load.memory") or {}
+    used = memory.get("used_percent")
+    if used is None or used < limits["memory_used_percent"]:
+        return None
+    return "{0} % of the memory is in use, {1} of {2} available".format(used, size(memory["available_bytes"]), size(memory["total_bytes"]))
+
+
+def load_io_pressure(facts, limits):
+    waited = get(facts, "load.pressure.io.full_avg10")
+    if waited is None or waited < limits["io_pressure_percent"]:
+        return None
+    return "all tasks waited for storage {0} % of the last 10 seconds (/proc/pressure/io)".format(waited)
+
+
+def clock_wrong(facts, limits):
+    offset = get(facts, "load.time.offset_s")
+    if offset is None or abs(offset) <= limits["clock_offset_s"]:
+        return None
+    direction = "ahead of" if offset > 0 else "behind"
+    keeper = get(facts, "load.time.source") or "no program that keeps the time runs"
+    return "the clock is {0} {1} the Azure host's ({2})".format(duration(abs(offset)), direction, keeper)
+
+
+def dhcp_option_245_missing(facts, limits):
+    dhcp = get(facts, "network.dhcp") or {}
+    if not dhcp.get("option_245_looked") or dhcp.get("option_245"):
+        return None
+    where = dhcp.get("lease_file") or dhcp.get("client")
+    return "the lease of {0} holds no option 245 ({1})".format(get(facts, "network.primary.interface"), where)
+
+
+def dhcp_static_address(facts, limits):
+    dhcp = get(facts, "network.dhcp") or {}
+    if dhcp.get("method") != "static":
+        return None
+    primary = get(facts, "network.primary") or {}
+    return "{0}: the primary interface {1} has the static address {2}".format(
+        dhcp.get("method_source"), primary.get("interface"), primary.get("address")
+    )

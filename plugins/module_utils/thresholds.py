@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Every limit that a rule compares with: name, default, unit, source."""
+
+from ansible_collections.vmbackup.azure.plugins.module_utils.facts import MINIMUM_LINUX_AGENT
+
+THRESHOLDS = (
+    ("minimum_linux_agent", MINIMUM_LINUX_AGENT, "version", "Microsoft's support policy for the agent, page of 2025-09"),
+    ("minimum_snapshot_extension", "1.0.91.0", "version", "Microsoft's article of 2016-10, the version that it asks for"),
+    ("heartbeat_age_s", 5400, "seconds", "the agent writes a heartbeat every 30 minutes; three in a row are missing"),
+    ("handler_missing_s", 180, "seconds", "the daemon starts its handler at once; finding the host by DHCP may take 160 s before"),
+    ("starts_per_hour", 10, "starts", "a daemon that lives starts once; systemd gives up after 5 in 10 s, slower loops go on for ever"),
+    (
+        "goal_state_error_age_s",
+        3600,
+        "seconds",
+        "the agent repeats the error at least every 6 hours and clears it with the next goal state",
+    ),
+    ("report_age_s", 1800, "seconds", "the agent reports every few seconds to every 5 minutes"),
+    ("snapshot_stuck_s", 600, "seconds", "a freeze ends after 66 s, the host's call after 40 s; ten minutes are far beyond both"),
+    ("lib_dir_free_bytes", 67108864, "bytes", "room for one extension's package, unpacked, and its logs"),
+    ("cpu_busy_percent", 90, "percent", "Microsoft's article: the snapshot task is delayed above 90 %"),
+    ("cpu_load_per_processor", 2, "processes", "tells a lasting load from the moment of looking, where the kernel measures no pressure"),
+    ("cpu_pressure_percent", 50, "percent", "the same, where it does: some_avg60 of /proc/pressure/cpu"),
+    ("memory_used_percent", 90, "percent", "Microsoft's article: the snapshot task is delayed above 90 %"),
+    ("io_pressure_percent", 40, "percent", "full_avg10 of /proc/pressure/io; all tasks waited for storage that long, so a freeze will too"),
+    ("filesystem_used_percent", 90, "percent", "Microsoft's VM assist tool"),
+    ("inodes_used_percent", 95, "percent", "the extension creates files for status, logs and its next version"),
+    ("clock_offset_s", 300, "seconds", "signatures for storage are refused when the clock is off by more"),
+)
+
+DEFAULTS = {name: default for name, default, _unit, _source in THRESHOLDS}
+
+
+def merged(overrides):
+    """Return all limits with the operator's own.
+
+    :raises ValueError: one sentence, for a name that does not exist or a value of the wrong kind.
+    """
+    limits = dict(DEFAULTS)
+    for name, value in (overrides or {}).items():
+        if name not in limits:
+            raise ValueError("thresholds: there is no limit called {0!r}; the limits are: {1}.".format(name, ", ".join(sorted(limits))))
+        default = limits[name]
+        if isinstance(default, str):
+            if not all(part.isdigit() for part in str(value).split(".")):
+                raise ValueError("thresholds: {0} must be a version like {1}, not {2!r}.".format(name, default, value))
+            limits[name] = str(value)
+            continue
+        try:
+            limits[name] = float(value)
+        except (TypeError, ValueError):
+            raise ValueError("thresholds: {0} must be a number, not {1!r}.".format(name, value)) from None
+        if limits[name] != limits[name] or limits[name] < 0:
+            raise ValueError("thresholds: {0} must not be below 0, got {1!r}.".format(name, value))
+    return limits

@@ -1,0 +1,89 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+DOCUMENTATION = r"""
+module: report
+short_description: Write the report of a run on the controller
+version_added: 0.1.0
+description:
+  - Gathers what the playbooks of this collection kept about each host, and writes C(vmbackup-report.json) and C(vmbackup-report.html).
+  - The HTML file needs nothing else, no network and no script. Hosts come worst first, with evidence, what was done, and what is left.
+  - Says the same in short on the console. Runs once, whatever the number of hosts, and connects to none of them.
+  - The files are written in check mode too, since they change no guest.
+options:
+  mode:
+    description: What the run was for.
+    type: str
+    choices: [diagnose, remediate, undo]
+    default: remediate
+  hosts:
+    description: Names of the hosts of the run.
+    type: list
+    elements: str
+    required: true
+  remedies:
+    description: Repairs that exist. Findings that name another one are reported as left over.
+    type: list
+    elements: str
+    default: []
+  tags:
+    description: Causes that this run was to repair.
+    type: list
+    elements: str
+    default: [connectivity, agent, extension, snapshot]
+  directory:
+    description: Directory on the controller for the two files. It is created when it is not there.
+    type: path
+    default: vmbackup-report
+  fail_on_blocker:
+    description: Whether to fail when something is left that keeps backup from working, or a host was lost, not reached or failed.
+    type: bool
+    default: true
+extends_documentation_fragment:
+  - vmbackup.azure.attributes.reads
+attributes:
+  platform:
+    description: Runs on the controller.
+    support: full
+    platforms: all
+seealso:
+  - module: vmbackup.azure.diagnose
+author:
+  - vmbackup.azure contributors (@vmbackup)
+"""
+
+EXAMPLES = r"""
+- name: Write the report
+  vmbackup.azure.report:
+    mode: diagnose
+    hosts: "{{ ansible_play_hosts_all }}"
+  run_once: true
+"""
+
+RETURN = r"""
+headline:
+  description: The report in one sentence.
+  returned: always
+  type: str
+  sample: "5 hosts: 1 left over, 1 repaired, 3 healthy."
+counts:
+  description: Number of hosts by status.
+  returned: always
+  type: dict
+  sample: {"left_over": 1, "repaired": 1, "healthy": 3}
+troubled:
+  description: Hosts that still need a person, worst first.
+  returned: always
+  type: list
+  elements: str
+json:
+  description: The report as data.
+  returned: always
+  type: str
+html:
+  description: The report for people.
+  returned: always
+  type: str
+"""

@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+"""Mutate what guests' files and commands may hold, and see that no parser ever raises: fuzz.py [CASES [SEED]]
+
+Every parser gets the same share of cases. A parser that raises is printed with the seed, the case and the input, exit code 1.
+Runs on every Python of the guests, with nothing but the standard library.
+"""
+
+import json
+import os
+import random
+import sys
+import time
+import traceback
+
+from ansible_collections.vmbackup.azure.plugins.module_utils import redact
+from ansible_collections.vmbackup.azure.plugins.module_utils.findings import evaluate, remedies
+from ansible_collections.vmbackup.azure.plugins.module_utils.linux import (
+    agent,
+    conf,
+    dhcp,
+    extension,
+    firewall,
+    host,
+    load,
+    logs,
+    mounts,
+    packages,
+    probes,
+    proxy,
+    routes,
+    service,
+    system,
+)
+
+FIXTURES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "unit", "fixtures")
+TOKENS = [
+    b"=", b"#", b'"', b"'", b"{", b"}", b"[", b"]", b"\n", b"\r\n", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"null", b"NaN", b"1e999", b"-1", b"0",
+    b"99999999999999999999", b"\\u0000", b"\\", b"%", b";", b",", b":", b"lease {", b"expire", b"never;", b"/Date(", b")/", b"sig=", b"http://u:p@h/",
+    b"\t", b" ", b"\xc3\xa9", b"true", b"\x1b[2J", b"A" * 300, b"2026-13-45T99:99:99Z",
+]  # fmt: skip
+
+
+def fixture(*names):
+    with open(os.path.join(FIXTURES, *names), "rb") as stream:
+        return stream.read()
+
+
+def confs():
+    directory = os.path.join(FIXTURES, "waagent.conf")
+    return [fixture("waagent.conf", name) for name in sorted(os.listdir(directory)) if name.endswith(".conf")]
+
+
+def text(raw):
+    return raw.decode("utf-8", "replace")
+
+
+def read_conf(raw):
+    entries = conf.parse(text(raw))
+    conf.effective(text(raw))
+    conf.duplicates(entries)
+    conf.loose(entries)
+    conf.unknown_backup_keys(entries)
+
+
+def rewrite_conf(raw):
+    wanted = {"Extensions.Enabled": "y", "Logs.Verbose": "n"}
+    try:
+        after = conf.rewrite(text(raw), wanted, canonical=len(raw) % 2 == 0)
+    except conf.ConfError:
+        return  # refused in one sentence, the file stays as it was
+    values = conf.effective(after)
+    assert values["Extensions.Enabled"]["effective"] is True, "the agent would not read what was written"
+    assert len(values["Extensions.Enabled"]["lines"]) <= 1, "a duplicate is left"
+    assert conf.rewrite(after, wanted, canonical=len(raw) % 2 == 0) == after, "a second run would change the file again"
+
+
+def decide(raw):
+    document = host.parse_json(raw)
+    if isinstance(document, dict) and "schema_version" in document:
+        remedies(evaluate(document))
+
+
+def known_shape(raw):
+    """Facts with single values of another kind are what a newer or older collector would send."""
+    document = json.loads(fixture("facts", "healthy-debian12.json").decode())
+    place, rng = document, random.Random(raw)
+    for _depth in range(rng.randint(1, 5)):
+        key = rng.choice(sorted(place))
+        if not isinstance(place[key], dict) or not place[key]:
+            break
+        place = place[key]
+    place[rng.choice(sorted(place))] = None
+    remedies(evaluate(document))
+
+
+def secret(raw):
+    marked = text(raw) + " https://h/p?sv=1&sig=S3cr3tS3cr3t"
+    assert "S3cr3tS3cr3t" not in redact.public_line(marked, 10**6), "a signature came through"
+
+
+SHOW = b"Id=walinuxagent.service\nLoadState=loaded\nActiveState=active\nExecStart={ path=/usr/bin/python3 ; argv[]=/usr/bin/python3 -u /x -daemon ; }\n"
+MOUNTS = b"/dev/sda1 / ext4 rw,relatime 0 0\n//s/a\\040b /mnt/a\\040b cifs rw 0 0\n"
+INTERFACES = b"auto eth0\niface eth0 inet dhcp\nsource /etc/network/interfaces.d/*\n"
+NETWORKD = b"[Match]\nName=eth*\n[Network]\nDHCP=ipv4\nAddress=10.0.0.4/24\n"
+LOG = (
+    b"2026-01-31T11:00:00.1Z INFO ExtHandler [HEARTBEAT] Agent WALinuxAgent-2.9 is running as the goal state agent\n"
+    b"2017/06/22 05:52:33.690610 ERROR Error fetching the goal state: https://h/p?sig=x\n"
+)
+STATUS = fixture("waagent", "sample-status.json")
+REPORT = json.dumps(
+    {"timestampUTC": "2026-01-31T11:00:00Z", "aggregateStatus": {"guestAgentStatus": {"status": "Ready"}, "handlerAggregateStatus": [{}]}}
+).encode()
+ROUTE = b"Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\neth0\t10813FA8\t0100000A\t0007\t0\t0\t100\tFFFFFFFF\t0\t0\t0\n"
+IPTABLES = b"*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -d 168.63.129.16/32 -p tcp -m owner ! --uid-owner 0 -j DROP\nCOMMIT\n"
+NFT = b'{"nftables": [{"rule": {"table": "t", "chain": "c", "expr": [{"match": "168.63.129.16"}, {"drop": null}]}}]}'
+DPKG = b"Package: waagent\nStatus: hold ok installed\nVersion: 2.7.3.0-1\n\nPackage: x\n"
+ZYPPER = b"S | Name | Type | Version | Arch | Repository\nv | python3-azure-agent | package | 2.9-1 | noarch | lab\n"
+PRESSURE = b"some avg10=1.50 avg60=2.00 avg300=0.00 total=1\nfull avg10=0.10 avg60=0.00 avg300=0.00 total=1\n"
+
+# name: (parser of bytes, seeds)
+TARGETS = {
+    "waagent.conf read": (read_conf, confs()),
+    "waagent.conf rewrite": (rewrite_conf, confs()),
+    "dhclient leases": (lambda raw: dhcp.parse_leases(text(raw), "eth0", 1769860740.0), [fixture("waagent", "dhcp.leases")]),
+    "dhcp packet": (dhcp.parse_packet, [fixture("waagent", "dhcp-ack.bin")]),
+    "networkd lease": (lambda raw: dhcp.parse_networkd_lease(text(raw)), [b"ADDRESS=10.0.0.4\nOPTION_245=a83f8110\n"]),
+    "nmcli": (lambda raw: dhcp.parse_nmcli(text(raw)), [b"DHCP4.OPTION[1]:private_245 = a8:3f:81:10\n"]),
+    "interfaces": (lambda raw: dhcp.parse_interfaces(text(raw), "eth0"), [INTERFACES]),
+    "networkd and NetworkManager files": (lambda raw: dhcp.networkd_method(dhcp.parse_sections(text(raw)), "eth0", "00:0d"), [NETWORKD]),
+    "ifcfg": (lambda raw: dhcp.ifcfg_method(text(raw)), [b"BOOTPROTO='dhcp'\nIPADDR=10.0.0.4\n"]),
+    "snapshot status": (lambda raw: extension.parse_status(host.parse_json(raw)), [STATUS, fixture("waagent", "sample-status-invalid-json-format.json")]),
+    "aggregate status": (lambda raw: extension.parse_aggregate(host.parse_json(raw), 1769860740.0), [REPORT]),
+    "vmbackup.conf": (lambda raw: extension.parse_vmbackup_conf(text(raw)), [b"[SnapshotThread]\ntimeout = 60\nMountsToSkip: /data\n"]),
+    "agent log": (lambda raw: (logs.verdicts(text(raw).split("\n"), logs.AGENT_PHRASES), agent.heartbeat(text(raw).split("\n"), 1769860740.0)), [LOG]),
+    "systemctl show": (lambda raw: service.choose(service.parse_show(text(raw))), [SHOW]),
+    "os-release": (lambda raw: system.parse_os_release(text(raw)), [b'ID="rhel"\nID_LIKE="fedora"\n']),
+    "command line": (lambda raw: agent.role_of(text(raw).split("\0")), [b"/usr/bin/python3\0-u\0/usr/sbin/waagent\0-daemon"]),
+    "routes": (lambda raw: routes.matching(routes.parse_routes(text(raw)), "168.63.129.16"), [ROUTE]),
+    "proxy environment": (lambda raw: proxy.from_environment("u", proxy.parse_environment(text(raw))), [b"http_proxy=http://u:p@h:1 no_proxy=168.63.0.0/16\n"]),
+    "http answer": (probes.parse_response, [b"HTTP/1.1 200 OK\r\nDate: Sat, 31 Jan 2026 12:00:00 GMT\r\n\r\n<Versions>"]),
+    "http date": (lambda raw: probes.clock_offset(text(raw), 0), [b"Sat, 31 Jan 2026 12:00:00 GMT"]),
+    "imds": (probes.parse_imds, [fixture("waagent", "imds-valid.json")]),
+    "iptables": (lambda raw: firewall.parse_iptables(text(raw)), [IPTABLES]),
+    "nft": (lambda raw: firewall.parse_nft(text(raw)), [NFT]),
+    "dpkg status": (lambda raw: packages.parse_dpkg_status(text(raw), "waagent"), [DPKG]),
+    "zypper": (lambda raw: packages.parse_zypper_search(text(raw), "python3-azure-agent"), [ZYPPER]),
+    "holds": (lambda raw: (packages.parse_versionlock(text(raw), "W"), packages.parse_excludes(text(raw), "W"), packages.parse_zypper_locks(text(raw), "W")),
+              [b"exclude=kernel* WALinux*\nsolvable_name: W*\n"]),
+    "mounts": (lambda raw: mounts.parse_mounts(text(raw)), [MOUNTS]),
+    "meminfo and pressure": (lambda raw: (load.parse_meminfo(text(raw)), load.parse_pressure(text(raw)), load.parse_cpu(text(raw))), [PRESSURE, b"MemTotal: 1 kB\n"]),
+    "versions": (lambda raw: host.version_key(text(raw)), [b"2.2.45-0ubuntu1~18.04"]),
+    "times": (lambda raw: (host.epoch(text(raw)), extension.parse_time(text(raw)), extension.parse_ticks(text(raw)), host.iso(host.as_int(text(raw)))),
+              [b"2026-01-31T02:03:04.123456Z", b"/Date(1717171717000)/", b"636953997844977993"]),
+    "secrets": (secret, [fixture("waagent", "vm_settings.json")[:4000], fixture("waagent", "ext_conf.xml")[:4000]]),
+    "decision": (decide, [fixture("facts", "healthy-debian12.json")]),
+    "decision with a value missing": (known_shape, [b"x"]),
+}  # fmt: skip
+
+
+def mutate(rng, raw):
+    """Return the bytes with a few pieces changed, cut, doubled or swapped."""
+    data = bytearray(raw)
+    for _change in range(rng.choice((1, 1, 2, 3, 8))):
+        at = rng.randint(0, len(data)) if data else 0
+        kind = rng.randint(0, 6)
+        if kind == 0:
+            data[at:at] = rng.choice(TOKENS)
+        elif kind == 1 and data:
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        elif kind == 2:
+            del data[at : at + rng.choice((1, 4, 40, 400))]
+        elif kind == 3:
+            piece = data[at : at + rng.choice((8, 80))]
+            data[at:at] = piece * rng.choice((1, 2, 20))
+        elif kind == 4:
+            del data[at:]
+        elif kind == 5:
+            other = rng.randint(0, len(data)) if data else 0
+            data[other:other] = data[at : at + 30]
+        else:
+            data[at : at + 3] = rng.choice(TOKENS)
+    return bytes(data)
+
+
+def main():
+    cases = int(sys.argv[1]) if len(sys.argv) > 1 else 100000
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
+    started = time.time()
+    done = 0
+    share = -(-cases // len(TARGETS))
+    for name in sorted(TARGETS):
+        parser, seeds = TARGETS[name]
+        rng = random.Random("{0} {1}".format(seed, name))
+        for case in range(share):
+            raw = mutate(rng, rng.choice(seeds)) if rng.random() < 0.98 else os.urandom(rng.randint(0, 200))
+            try:
+                parser(raw)
+            except Exception:
+                print("FAILED: {0}, seed {1}, case {2}, input {3!r}".format(name, seed, case, raw[:2000]))
+                traceback.print_exc()
+                return 1
+            done += 1
+    print(
+        "{0} mutated inputs through {1} parsers on Python {2[0]}.{2[1]} in {3:.0f} s, seed {4}: none raised.".format(
+            done, len(TARGETS), sys.version_info, time.time() - started, seed
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# ansible-test sanity, without ignores, for one core: sanity.sh 2.16|2.19|2.21
+# ansible-test wants a real directory .../ansible_collections/vmbackup/azure, so the tracked and new files are copied to one.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+core=${1:?usage: sanity.sh CORE}
+cache=${VMBACKUP_CACHE:-$PWD/.cache}
+venv=$cache/core-$core
+[ "$core" = 2.19 ] && venv=$cache/venv
+if [ ! -x "$venv/bin/ansible-test" ]; then
+    echo "SKIPPED sanity on core $core: it is not installed (see tests/tools/setup.sh)."
+    exit 0
+fi
+tree=$cache/sanity-$core/ansible_collections/vmbackup/azure
+mkdir -p "$tree"
+find "$tree" -mindepth 1 -maxdepth 1 ! -name tests -exec rm -rf {} +
+rm -rf "$tree/tests"
+git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done |
+    tar --null -T - -cf - | tar -xf - -C "$tree"
+# Not part of what is installed, and with tools of their own in make check.
+rm -rf "$tree/lab" "$tree/.ci" "$tree/bench" "$tree/extensions" "$tree/docs/article.md"
+cd "$tree"
+git init -q . && git add -A
+python=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# ansible-test fetches get-pip by address; ensurepip gives the same, offline.
+mkdir -p ~/.ansible/test/cache
+for version in 20_3_4 21_3_1 23_1_2 24_2 25_2; do
+    stand_in=~/.ansible/test/cache/get_pip_$version.py
+    [ -e "$stand_in" ] || printf 'import ensurepip\nensurepip.bootstrap(upgrade=True, default_pip=True)\n' >"$stand_in"
+done
+path=$venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+env PATH="$path" "$venv/bin/ansible-test" sanity --local --python "$python" --color no ${SANITY_ARGS:-}

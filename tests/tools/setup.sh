@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# Set up what a target needs: setup.sh [main|cores|python36]... Kept in .cache until its recipe changes.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+cache=${VMBACKUP_CACHE:-$PWD/.cache}
+mkdir -p "$cache"
+
+say() { printf '%s\n' "$*" >&2; }
+
+# Print the path of a Python of that version: the system's, or one that pyenv keeps; nothing when there is none.
+find_python() {
+    local version=$1 path root
+    root=${PYENV_ROOT:-$(command -v pyenv >/dev/null 2>&1 && pyenv root || true)}
+    for path in /usr/bin/python"$version" ${root:+"$root"/versions/"$version".*/bin/python} /usr/local/bin/python"$version"; do
+        if [ -x "$path" ] && "$path" -c 'import venv, ensurepip' 2>/dev/null; then
+            printf '%s\n' "$path"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# make_venv NAME PYTHON REQUIREMENT...: a virtual environment that is made anew when its recipe changes.
+make_venv() {
+    local name=$1 python=$2 recipe
+    shift 2
+    recipe="$python $* $(cat tests/requirements.txt)"
+    [ "$(cat "$cache/$name/recipe" 2>/dev/null)" = "$recipe" ] && return 0
+    say "Setting up $name ($("$python" --version))"
+    rm -rf "${cache:?}/$name"
+    "$python" -m venv "$cache/$name"
+    # The pip that comes with Python 3.6 does not ask which Python a package needs.
+    case $name in python36) "$cache/$name/bin/python" -m pip install --quiet --disable-pip-version-check 'pip==21.3.1' 2>/dev/null ;; esac
+    "$cache/$name/bin/python" -m pip install --quiet --disable-pip-version-check "$@" || { say "Could not install $* into $name."; exit 1; }
+    printf '%s' "$recipe" >"$cache/$name/recipe"
+}
+
+link_tree() {
+    mkdir -p "$cache/tree/ansible_collections/vmbackup"
+    ln -sfn "$PWD" "$cache/tree/ansible_collections/vmbackup/azure"
+}
+
+main() {
+    local python
+    python=$(find_python 3.11) || {
+        say "Installing Debian's Python (python3 python3-venv)"
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends python3 python3-venv >/dev/null
+        python=$(find_python 3.11) || { say "There is no Python 3.11 with venv. On Debian 12: apt-get install python3-venv"; exit 1; }
+    }
+    make_venv venv "$python" -r tests/requirements.txt
+    link_tree
+}
+
+for part in "${@:-main}"; do
+    case $part in
+        main) main ;;
+        cores)
+            make_venv core-2.16 "$(find_python 3.11)" 'ansible-core==2.16.*'
+            if python=$(find_python 3.12); then
+                make_venv core-2.21 "$python" 'ansible-core==2.21.*'
+            else
+                say "SKIPPED core-2.21: ansible-core 2.21 needs Python 3.12, and neither the system nor pyenv has it."
+            fi
+            ;;
+        python36)
+            if python=$(find_python 3.6); then
+                make_venv python36 "$python" 'pytest==7.0.*' 'ansible-core==2.11.*' 'jinja2<3.1'
+            else
+                say "SKIPPED python36: neither the system nor pyenv has Python 3.6."
+            fi
+            ;;
+        *) say "setup.sh: there is no part called $part; the parts are main, cores, python36."; exit 2 ;;
+    esac
+done

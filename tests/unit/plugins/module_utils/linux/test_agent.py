@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+import pytest
+from ansible_collections.vmbackup.azure.plugins.module_utils.linux import agent, logs, service, system
+from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import Host, epoch, version_key
+
+NOW = epoch("2026-01-31T12:00:00Z")
+BEAT = "{0} INFO ExtHandler ExtHandler [HEARTBEAT] Agent WALinuxAgent-{1} is running as the goal state agent [DEBUG HeartbeatCounter: 0]"
+
+
+@pytest.mark.parametrize(
+    "command, role",
+    [
+        ("/usr/bin/python3 -u /usr/sbin/waagent -daemon", "daemon"),
+        ("/usr/bin/python3 -u bin/WALinuxAgent-2.15.0.1-py3.12.egg -run-exthandlers", "handler"),
+        ("/usr/bin/python3 -u /usr/sbin/waagent -run-exthandlers", "handler"),
+        ("python /usr/sbin/waagent --daemon", "daemon"),
+        ("/usr/bin/python3 -u /usr/sbin/waagent -collect-logs", None),
+        ("vi /etc/waagent.conf", None),
+        ("tail -f /var/log/waagent.log", None),
+        ("/bin/sh -c echo waagent -daemon", None),
+        ("sshd: operator", None),
+    ],
+)
+def test_role_of(command, role):
+    assert agent.role_of(command.split()) == role
+
+
+def test_heartbeat_newest():
+    lines = [BEAT.format("2026-01-31T11:00:00.1Z", "2.2.46"), BEAT.format("2026-01-31T11:30:00.1Z", "2.15.0.1"), "other"]
+    assert agent.heartbeat(lines, NOW) == {"at": "2026-01-31T11:30:00Z", "age_s": 1800, "version": "2.15.0.1"}
+    assert agent.heartbeat(["other"], NOW) is None
+
+
+def test_heartbeat_of_old_agents():
+    assert agent.heartbeat([BEAT.format("2026/01/31 11:59:00.123456", "2.2.20")], NOW)["age_s"] == 60
+
+
+def handler(version=None, started="2026-01-31T11:00:00Z"):
+    return {"daemon": [], "handler": [{"pid": 2, "version": version, "started_at": started}]}
+
+
+@pytest.mark.parametrize(
+    "processes, beat, installed, expected",
+    [
+        (handler("2.15.0.1"), None, "2.2.46", ("2.15.0.1", "process")),
+        (handler(), {"at": "2026-01-31T11:30:00Z", "version": "2.2.46"}, "2.7.3.0", ("2.2.46", "log")),
+        (handler(), {"at": "2026-01-31T10:00:00Z", "version": "2.2.46"}, "2.7.3.0", ("2.7.3.0", "installed")),
+        ({"daemon": [], "handler": []}, None, "2.7.3.0", ("2.7.3.0", "installed")),
+        ({"daemon": [], "handler": []}, {"at": None, "version": "2.2.46"}, None, ("2.2.46", "log")),
+        ({"daemon": [], "handler": []}, None, None, (None, None)),
+    ],
+)
+def test_running_version(processes, beat, installed, expected):
+    assert agent.running_version(processes, beat, installed) == expected
+
+
+def tree(tmp_path, files):
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return Host(str(tmp_path), NOW)
+
+
+def process(pid, command):
+    return {"pid": pid, "parent": 1, "command": command.split(), "started_at": NOW}
+
+
+@pytest.mark.parametrize(
+    "content, processes, stale",
+    [
+        ("77", [process(77, "/usr/bin/python3 -u /usr/sbin/waagent -daemon")], False),
+        ("77\n", [process(77, "sleep 1000")], True),
+        ("77", [], False),
+        ("rubbish", [process(77, "sleep 1000")], None),
+        (None, [process(77, "sleep 1000")], False),
+    ],
+)
+def test_pid_file(tmp_path, content, processes, stale):
+    host = tree(tmp_path, {"var/run/waagent.pid": content} if content is not None else {"etc/x": ""})
+    assert agent.pid_file(host, "/var/run/waagent.pid", processes)["stale"] is stale
+
+
+def test_update_directories(tmp_path):
+    lib = "var/lib/waagent/"
+    host = tree(
+        tmp_path,
+        {
+            lib + "WALinuxAgent-2.9.1.1/error.json": '{"last_failure": 0.0, "failure_count": 2, "was_fatal": false, "reason": ""}',
+            lib + "WALinuxAgent-2.15.0.1/error.json": '{"failure_count": 1, "was_fatal": true, "reason": "https://x/y?sig=S3cr3t"}',
+            lib + "WALinuxAgent-2.10.0.8/error.json": '{"failure_count": 3',
+            lib + "WALinuxAgent-9.9.9.9.zip": "",
+        },
+    )
+    found = agent.update_directories(host, "/var/lib/waagent", host.names("agent", "/var/lib/waagent"))
+    assert [(entry["version"], entry["rejected"]) for entry in found] == [("2.15.0.1", True), ("2.10.0.8", False), ("2.9.1.1", False)]
+    assert "S3cr3t" not in found[0]["reason"]
+
+
+def test_lib_dir_takes_the_innermost_mount(tmp_path):
+    host = tree(tmp_path, {"var/lib/waagent/x": ""})
+    mounts = [
+        {"device": "a", "mount_point": "/", "fs_type": "ext4", "options": ["rw"]},
+        {"device": "b", "mount_point": "/var/lib", "fs_type": "xfs", "options": ["rw", "noexec"]},
+        {"device": "c", "mount_point": "/var/lib/waag", "fs_type": "xfs", "options": ["ro"]},
+    ]
+    found = agent.lib_dir(host, "/var/lib/waagent", mounts)
+    assert (found["mount_point"], found["noexec"], found["read_only"]) == ("/var/lib", True, False)
+    assert found["free_bytes"] > 0
+
+
+def test_python_of_the_unit_and_of_a_script(tmp_path):
+    host = tree(tmp_path, {"usr/sbin/waagent": "#!/usr/bin/env python3\n", "usr/bin/python3": ""})
+    (tmp_path / "usr/bin/python3").chmod(0o755)
+    assert agent.python_of(host, "/usr/bin/python3 -u /usr/sbin/waagent -daemon")["exists"] is True
+    assert agent.python_of(host, "/usr/sbin/waagent -daemon")["path"] == "/usr/bin/python3"
+    assert agent.python_of(host, "/usr/bin/python9 -u x")["exists"] is False
+    assert agent.python_of(host, None)["exists"] is None
+
+
+SHOW = """Id=walinuxagent.service
+LoadState={0}
+ActiveState=inactive
+UnitFileState={1}
+Restart=always
+
+Id=waagent.service
+LoadState={2}
+ActiveState=active
+"""
+
+
+@pytest.mark.parametrize(
+    "states, chosen",
+    [
+        (("loaded", "enabled", "not-found"), "walinuxagent.service"),
+        (("not-found", "", "loaded"), "waagent.service"),
+        (("masked", "masked", "not-found"), "walinuxagent.service"),
+        (("masked", "masked", "loaded"), "waagent.service"),
+        (("not-found", "", "not-found"), None),
+    ],
+)
+def test_choose_unit(states, chosen):
+    found = service.choose(service.parse_show(SHOW.format(*states)))
+    assert (found or {}).get("Id") == chosen
+
+
+def test_conditions_cleared_by_a_drop_in(tmp_path):
+    host = tree(
+        tmp_path,
+        {
+            "lib/u.service": "[Unit]\nConditionVirtualization=|microsoft\nConditionPathExists=/etc/waagent.conf\nConditionPathExists=!/nope\n",
+            "etc/d.conf": "[Unit]\nConditionVirtualization=\n",
+        },
+    )
+    pairs = service.conditions(host, ["/lib/u.service", "/etc/d.conf"])
+    assert pairs == [("ConditionPathExists", "/etc/waagent.conf"), ("ConditionPathExists", "!/nope")]
+    assert service.failed_conditions(host, pairs) == ["ConditionPathExists=/etc/waagent.conf"]
+
+
+def test_parse_date_of_systemd():
+    assert service.parse_date("Sat 2026-01-31 12:00:00 UTC") == NOW
+    assert service.parse_date("Sat 2026-01-31 12:00:00 CET") is None
+    assert service.parse_date("") is None
+
+
+def test_service_without_systemd(tmp_path):
+    host = tree(tmp_path, {"etc/init.d/waagent": "#!/bin/sh\n", "etc/rc3.d/S99waagent": ""})
+    found = service.from_scripts(host, "sysv", True)
+    assert (found["unit"], found["active_state"], found["unit_file_state"], found["restart"]) == ("waagent", "active", "enabled", None)
+    host = tree(tmp_path / "u", {"etc/init/walinuxagent.conf": "respawn\nexec waagent -daemon\n"})
+    assert service.from_scripts(host, "upstart", False)["restart"] == "always"
+
+
+def test_verdicts_newest_line_and_count():
+    lines = [
+        "2026-01-31T10:00:00.1Z INFO ExtHandler [HEARTBEAT] Agent WALinuxAgent-2.9 is running as the goal state agent",
+        "2026-01-31T11:00:00.1Z INFO ExtHandler [HEARTBEAT] Agent WALinuxAgent-2.9 is running as the goal state agent",
+        "2026-01-31T11:01:00.1Z ERROR ExtHandler Error fetching the goal state: https://h/p?sig=S3cr3t",
+    ]
+    found = {entry["meaning"]: entry for entry in logs.verdicts(lines, logs.AGENT_PHRASES)}
+    assert (found["heartbeat"]["count"], found["heartbeat"]["at"]) == (2, "2026-01-31T11:00:00Z")
+    assert "S3cr3t" not in found["goal_state_error"]["line"]
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ('ID="rhel"\nID_LIKE="fedora"', "redhat"),
+        ("ID=ubuntu\nID_LIKE=debian", "debian"),
+        ("ID=rocky\nID_LIKE='rhel centos fedora'", "redhat"),
+        ("ID=sles\nID_LIKE=suse", "suse"),
+        ("ID=mariner", "azurelinux"),
+        ("ID=flatcar\nID_LIKE=coreos", "flatcar"),
+        ("ID=arch", "other"),
+    ],
+)
+def test_family(text, expected):
+    values = system.parse_os_release(text)
+    assert system.family(values["ID"], values.get("ID_LIKE", "").split()) == expected
+
+
+def test_versions_compare_as_numbers():
+    assert version_key("1.0.9100") > version_key("1.0.999")
+    assert version_key("2.2.53.1") == version_key("2.2.53.1")
+    assert version_key("2.2.53.1") > version_key("2.2.53")
+    assert version_key(None) < version_key("0")
+
+
+def test_processes_of_this_machine():
+    found = system.processes(Host())
+    assert any("python" in p["command"][0] or "pytest" in " ".join(p["command"]) for p in found)
+
+
+def test_host_never_blocks_on_a_pipe(tmp_path):
+    import os
+
+    os.mkfifo(str(tmp_path / "etc"))
+    assert Host(str(tmp_path)).read("agent", "/etc") in (None, "")
