@@ -35,7 +35,6 @@ XML = '<?xml version="1.0" encoding="utf-8"?>'
 GUID = "{00000000-0000-0000-0000-000000000001}"
 HERE = pathlib.Path(__file__).resolve().parent
 NAMESPACE = uuid.UUID("6f1d9a52-94c8-4a5e-8f0e-56acdc3e24a1")
-CERTIFICATE_ROOM = "/var/lib/lab"
 
 # What can be set per guest. The first group makes a new goal state when it changes; the second is looked at with every request.
 GOAL = {
@@ -61,7 +60,7 @@ WAY = {
 CHOICES = {
     "extension": ("enabled", "uninstall", "absent"),
     "dhcp": ("azure", "no245", "silent"),
-    **{name: ("ok", "silent", "error") for name in ("wireserver", "hostgaplugin", "imds")},
+    **dict.fromkeys(("wireserver", "hostgaplugin", "imds"), ("ok", "silent", "error")),
     "storage": ("ok", "silent"),
 }
 MESSAGES = {
@@ -194,9 +193,14 @@ class Azure:
         for name, guest in self.guests.items():
             way = self.state[name]["dhcp"]
             hosts.append(f"{guest['mac']},ignore" if way == "silent" else f"{guest['mac']},set:{way},{guest['address']},{name},infinite")
-        (folder / "dnsmasq.conf").write_text("\n".join(main) + "\n")
-        (folder / "dnsmasq.hosts").write_text("\n".join(hosts) + "\n")
-        subprocess.run(["systemctl", "--no-block", "reload-or-restart", "lab-dnsmasq.service"], check=False, capture_output=True)
+        changed = False
+        for path, lines in ((folder / "dnsmasq.conf", main), (folder / "dnsmasq.hosts", hosts)):
+            text = "\n".join(lines) + "\n"
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
+                changed = True
+        if changed:  # a restart, as dnsmasq may fall over a reload; it keeps the leases
+            subprocess.run(["systemctl", "--no-block", "restart", "lab-dnsmasq.service"], check=False, capture_output=True)
 
 
 def xml_text(text):

@@ -99,16 +99,18 @@ class ActionModule(ActionBase):
                 )
             ) from error
         self.show(report, paths["html"])
-        problem = report_.failure(report) if options["fail_on_blocker"] else None
+        problem = report_.failure(report)
         result.update(
             changed=False,
             headline=report_.headline(report),
             counts=report["counts"],
             troubled=report["troubled"],
+            problem=problem,
+            reasons=report_.reasons(report),
             json=paths["json"],
             html=paths["html"],
         )
-        if problem:
+        if problem and options["fail_on_blocker"]:
             result.update(failed=True, msg="{0} Report: {1}".format(problem, paths["html"]))
         return result
 

@@ -88,6 +88,10 @@ _add(
     action="Allow TCP port 443 to storage in firewall and network security group. Not needed while the Azure host relays for the guest.",
 )  # fmt: skip
 _add(
+    1, "proxy_unreachable", "risk", "The agent's proxy does not answer", codes=NETWORK, doc=LINUX_AGENT,
+    action="Start the proxy, allow the guest to reach it, or remove HttpProxy.Host and HttpProxy.Port and restart the agent.",
+)  # fmt: skip
+_add(
     1, "proxy_incomplete", "risk", "The agent's proxy is half configured", codes=NETWORK, doc=LINUX_AGENT,
     action="Set both HttpProxy.Host and HttpProxy.Port in the agent's configuration, or neither, and restart the agent.",
 )  # fmt: skip

@@ -218,8 +218,8 @@ def others_removed(simulation, name):
 class Runner(object):
     """Runs a package manager and waits while another one holds the lock."""
 
-    def __init__(self, module, manager, clock=time.time, sleep=time.sleep):
-        self.module, self.manager, self.clock, self.sleep = module, manager, clock, sleep
+    def __init__(self, module, manager):
+        self.module, self.manager = module, manager
         self.timeout_s = module.params["lock_timeout_s"]
 
     def locked(self, code, output):
@@ -232,19 +232,19 @@ class Runner(object):
 
     def run(self, command):
         """Return (success, output) of a command once the lock is free."""
-        deadline = self.clock() + self.timeout_s
+        deadline = time.time() + self.timeout_s
         while True:
             code, out, err = self.module.run_command(command, environ_update=ENVIRONMENT)
             output = "{0}\n{1}".format(out, err)
             if not self.locked(code, output):
                 return self.good(code), output
-            if self.clock() >= deadline:
+            if time.time() >= deadline:
                 raise PackageError(
                     "Another package manager held the lock for {0} s while {1} was to run: {2}. Wait for it, then run this again.".format(
                         self.timeout_s, " ".join(command), last_words(output)
                     )
                 )
-            self.sleep(5)
+            time.sleep(5)
 
 
 def last_words(output):

@@ -78,6 +78,15 @@ troubled:
   returned: always
   type: list
   elements: str
+problem:
+  description: RV(troubled) in one sentence, V(null) when there are none.
+  returned: always
+  type: str
+reasons:
+  description: One sentence for each host in RV(troubled).
+  returned: always
+  type: dict
+  sample: {"web1": "Left over: The agent is switched off by a marker file."}
 json:
   description: The report as data.
   returned: always

@@ -131,7 +131,7 @@ def main():
     if os.geteuid() != 0:
         module.fail_json(msg="Keeping an undo point in {0} needs root; run this task with become.".format(options["store"]))
     try:
-        captured = undo.capture(options["files"], options["units"], options["packages"], options["moves"])
+        captured = undo.capture(options["files"], options["units"], options["packages"], options["moves"], undo.runner_of(module))
         points = undo.read_points(options["store"])
         point, existing = undo.plan_point(options["store"], options["remedy"], captured, points, time.time())
         if not existing and not module.check_mode:

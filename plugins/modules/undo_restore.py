@@ -115,7 +115,7 @@ def text_of(path, state):
     return conf.mask(data.decode("utf-8", "replace"))
 
 
-def plan(points):
+def plan(points, runner):
     """Observe and decide: what differs from the state before the points."""
     wanted = undo.targets(points)
     files = []
@@ -127,10 +127,10 @@ def plan(points):
                     "{0} was a file or absent and is a directory now; move it away by hand, then run this again.".format(path)
                 )
             files.append((want, now))
-    units = [(want, undo.unit_state(name)) for name, want in sorted(wanted["units"].items())]
+    units = [(want, undo.unit_state(name, runner)) for name, want in sorted(wanted["units"].items())]
     packages = []
     for name, want in sorted(wanted["packages"].items()):
-        now = undo.package_state(name)
+        now = undo.package_state(name, runner)
         if now["version"] != want["version"]:
             packages.append({"name": name, "version": want["version"], "present": now["version"]})
     return files, wanted["moves"], units, packages
@@ -172,44 +172,44 @@ def place(module, want):
             os.unlink(temporary)
 
 
-def systemctl(arguments):
-    code, out, err = undo.run(["systemctl"] + arguments)
+def systemctl(runner, arguments):
+    code, out, err = runner(["systemctl"] + arguments)
     if code != 0:
         raise undo.UndoError("systemctl {0} failed: {1}.".format(" ".join(arguments), (err or out).strip() or "exit code {0}".format(code)))
 
 
-def move(source, target):
-    code, out, err = undo.run(["mv", "-T", "--", source, target], 600)
+def move(runner, source, target):
+    code, out, err = runner(["mv", "-T", "--", source, target])
     if code != 0:
         raise undo.UndoError("Could not move {0} to {1}: {2}.".format(source, target, (err or out).strip()))
 
 
-def keep(store, files, moves, now):
+def keep(runner, store, files, moves, now):
     """Keep what is about to be overwritten, as a point that counts as undone; returns its name or None."""
     in_the_way = [entry["path"] for entry in moves if os.path.lexists(entry["path"])]
     present = [state["path"] for _want, state in files if state["kind"] != "absent"]
     if not in_the_way and not present:
         return None
-    captured = undo.capture(present, [], [], in_the_way)
+    captured = undo.capture(present, [], [], in_the_way, runner)
     point = undo.plan_point(store, "undo", captured, undo.read_points(store), now)[0]
     point["undone_at"] = point["created_at"]
     undo.write_point(store, point)
     for entry in point["moves"]:
-        move(entry["path"], entry["stored"])
+        move(runner, entry["path"], entry["stored"])
     return point["id"]
 
 
-def restore(module, files, moves, units):
+def restore(module, runner, files, moves, units):
     """Act: moved things first, then files, then units."""
     for entry in moves:
-        move(entry["stored"], entry["path"])
+        move(runner, entry["stored"], entry["path"])
     for want, _now in files:
         place(module, want)
     if files and any(want["path"].startswith(("/etc/systemd/", "/usr/lib/systemd/", "/lib/systemd/")) for want, _now in files):
-        systemctl(["daemon-reload"])
+        systemctl(runner, ["daemon-reload"])
     for want, _now in units:
-        for arguments in undo.unit_steps(want, undo.unit_state(want["unit"])):
-            systemctl(arguments)
+        for arguments in undo.unit_steps(want, undo.unit_state(want["unit"], runner)):
+            systemctl(runner, arguments)
 
 
 def describe(files, moves, units):
@@ -217,7 +217,7 @@ def describe(files, moves, units):
     for want, _now in files:
         steps.append(("Remove {0}, which was not there." if want["kind"] == "absent" else "Put {0} back.").format(want["path"]))
     for want, now in units:
-        steps.extend("systemctl {0}".format(" ".join(arguments)) for arguments in undo.unit_steps(want, now))
+        steps.extend("Run systemctl {0}.".format(" ".join(arguments)) for arguments in undo.unit_steps(want, now))
     return steps
 
 
@@ -233,10 +233,11 @@ def main():
     store = module.params["store"]
     if os.geteuid() != 0:
         module.fail_json(msg="Reading the undo points in {0} needs root; run this task with become.".format(store))
+    runner = undo.runner_of(module)
     kept = None
     try:
         points = undo.choose(undo.read_points(store), module.params["point"])
-        files, moves, units, packages = plan(points)
+        files, moves, units, packages = plan(points, runner)
         steps = describe(files, moves, units)
         diff = [
             {
@@ -263,8 +264,8 @@ def main():
             now_s = time.time()
             if files or moves:
                 undo.check_room(store, 0)
-                kept = keep(store, files, moves, now_s)
-            restore(module, files, moves, units)
+                kept = keep(runner, store, files, moves, now_s)
+            restore(module, runner, files, moves, units)
             for point in points:
                 point["undone_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_s))
                 undo.write_entry(point["directory"], point)

@@ -101,7 +101,7 @@ from ansible_collections.vmbackup.azure.plugins.module_utils.linux import conf
 
 
 def values(text):
-    return dict((entry["key"], entry["value"]) for entry in conf.parse(text))
+    return {entry["key"]: entry["value"] for entry in conf.parse(text)}
 
 
 def changes(before, after):
@@ -159,7 +159,7 @@ def main():
         both = sorted(set(settings) & set(absent))
         if both:
             raise conf.ConfError("{0}: named in settings and in absent; choose one.".format(", ".join(both)))
-        wanted = dict((key, conf.setting(key, value)) for key, value in settings.items())
+        wanted = {key: conf.setting(key, value) for key, value in settings.items()}
         wanted.update((key, None) for key in absent)
         before = read(path)
         after = conf.rewrite(before, wanted, canonical=module.params["canonical"])

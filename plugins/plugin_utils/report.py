@@ -70,7 +70,7 @@ def _plan(before, run):
     planned = {}
     for entry in _list(before.get("remedies")):
         name = str(entry.get("remedy"))
-        if entry.get("allowed") and name in run["remedies"] and name.split(".")[0] in run["tags"]:
+        if entry.get("allowed") and name in run["remedies"] and name.partition(".")[0] in run["tags"]:
             planned.update((id_, name) for id_ in _list(entry.get("findings")))
     return planned
 
@@ -102,7 +102,7 @@ def _next(finding, remedy, actions, planned, host, run):
         return "left", "The repair {0} was done, and the finding is still there. {1}".format(remedy, action), None
     if remedy not in run["remedies"]:
         return "left", "There is no automatic repair for this yet. {0}".format(action), None
-    if remedy.split(".")[0] not in run["tags"]:
+    if remedy.partition(".")[0] not in run["tags"]:
         return "left", "The tags of this run left it out.", command("remediate", host, run["inventory"])
     if finding.get("consent"):
         variable = "{0}=true".format(finding["consent"])
@@ -213,9 +213,14 @@ def build_host(name, record, run):
             for finding in _list(before.get("findings")):
                 if finding.get("id") not in ids:
                     host["findings"].append(_finding(finding, "repaired", None, None, finding.get("remedy")))
-        elif record.get("after") is not None or record.get("lost"):
+        elif planned and not run["check_mode"] and run["mode"] == "remediate":
             for finding in host["findings"]:
-                finding["state"] = "left"
+                if finding["id"] in planned:  # nobody could look again
+                    finding.update(
+                        state="left",
+                        next="Whether the repair helped is not known; run this again.",
+                        command=command("remediate", name, run["inventory"]),
+                    )
     if record.get("lost") or after.get("unreachable"):
         where = text(record.get("lost_before"))
         host["status"] = "lost"
@@ -279,6 +284,18 @@ def headline(report):
         return "{0} {1} looked at, {2}.".format(total, noun, done)
     parts = ["{0} {1}".format(number, WORDS[key]) for key, number in report["counts"].items()]
     return "{0} {1}: {2}.{3}".format(total, noun, ", ".join(parts), " Check mode: nothing was changed." if report["check_mode"] else "")
+
+
+def reasons(report):
+    """Return {host: one sentence} for the hosts that still need a person."""
+    result = {}
+    troubled = set(report["troubled"])
+    for host in report["hosts"]:
+        if host["host"] in troubled:
+            left = [finding["title"] for finding in blockers(host)]
+            sentence = host["reason"] or "{0}: {1}.".format(WORDS[host["status"]].capitalize(), "; ".join(left))
+            result[host["host"]] = sentence
+    return result
 
 
 def failure(report):
@@ -350,7 +367,8 @@ article { border-top: 1px solid var(--line); margin-top: .75rem; padding-top: .6
 article.repaired h3 { color: var(--dim); }
 ul { margin: .25rem 0; padding-left: 1.2rem; }
 code { font: .88rem/1.45 ui-monospace, monospace; overflow-wrap: anywhere; }
-.command { display: block; background: var(--soft); border: 1px solid var(--line); border-radius: .3rem; padding: .4rem .6rem; white-space: pre-wrap; user-select: all; }
+.command { display: block; background: var(--soft); border: 1px solid var(--line); border-radius: .3rem; padding: .4rem .6rem;
+  white-space: pre-wrap; user-select: all; }
 .names { overflow-wrap: anywhere; }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } section { border-left-width: 2px; } a { color: inherit; } }
 </style>
@@ -372,7 +390,8 @@ proves that it works: start one now for the repaired machines.</p>{% endif %}
 {% for finding in host.findings %}<article class="{{ finding.state }}">
 <h3>{{ finding.title }}</h3>
 <p class="dim"><span class="word {{ tone(finding) }}">{{ state_words[finding.state] if finding.state != "left" else finding.severity }}</span>
-&middot; {{ finding.id }}{% if causes.get(finding.cause) %} &middot; cause: {{ causes[finding.cause] }}{% endif %}{% if finding.side == "azure" %} &middot; to be solved in Azure{% endif %}
+&middot; {{ finding.id }}{% if causes.get(finding.cause) %} &middot; cause: {{ causes[finding.cause] }}{% endif %}
+{% if finding.side == "azure" %}&middot; to be solved in Azure{% endif %}
 {% if finding.codes %}&middot; {{ finding.codes | join(", ") }}{% endif %}{% if finding.doc and finding.doc.startswith("https://") %}
 &middot; <a href="{{ finding.doc }}" rel="noreferrer">documentation</a>{% endif %}</p>
 {% if finding.evidence %}<ul>{% for line in finding.evidence %}<li><code>{{ line }}</code></li>{% endfor %}</ul>{% endif %}
@@ -385,7 +404,8 @@ proves that it works: start one now for the repaired machines.</p>{% endif %}
 {% if host.undo %}<p>Undo all of it:</p><code class="command">{{ host.undo }}</code>{% endif %}</article>
 {% endif %}{% if host.not_visible %}<p class="dim">Could not be seen: {{ host.not_visible | join("; ") }}</p>{% endif %}
 </section>
-{% endfor %}{% if healthy %}<section class="good"><h2>{{ healthy | length }} <span class="word good">{{ "nothing to undo" if report.mode == "undo" else "healthy" }}</span></h2>
+{% endfor %}{% if healthy %}<section class="good"><h2>{{ healthy | length }}
+<span class="word good">{{ "nothing to undo" if report.mode == "undo" else "healthy" }}</span></h2>
 <p class="names">{{ healthy | join(", ") }}</p></section>{% endif %}
 </body>
 </html>

@@ -36,7 +36,7 @@ def role_of(command):
         return None
     if not any(os.path.basename(part) == "waagent" or _EGG.search(part) for part in command[:4]):
         return None
-    flags = set(part.lstrip("-/") for part in command[1:])
+    flags = {part.lstrip("-/") for part in command[1:]}
     if "run-exthandlers" in flags:
         return "handler"
     if "daemon" in flags:

@@ -45,10 +45,15 @@ def storage_name(host, options):
 def network(host, context, options, started):
     """Return the facts of the network; started are the probes that have been running since the beginning."""
     primary, to_host = context["routes"]
+    configuration = (context["agent"] or {}).get("config") or {}
+    through, port = (agent.setting(configuration, "HttpProxy." + key, None) for key in ("Host", "Port"))
+    started["proxy"] = None
+    if through and port and "/" not in through and 0 < port < 65536:
+        started["proxy"] = probes.connect(through.rpartition("@")[2], port, options["timeout_s"])
     results = {name: probe.wait() if probe else None for name, probe in started.items()}
     region, cloud = probes.parse_imds(started["imds"].body) if started["imds"].body else (None, None)
     facts_of_agent = context["agent"] or {}
-    values = (facts_of_agent.get("config") or {}).get("values")
+    values = configuration.get("values")
     service = facts_of_agent.get("service") or {}
     daemons = (facts_of_agent.get("processes") or {}).get("daemon") or []
     failed = [name for name in ("wireserver", "hostgaplugin") if results[name]["ok"] is False]
@@ -96,9 +101,9 @@ def collect(options, root="", now=None):
             "wireserver": probes.wireserver(options["timeout_s"]),
             "hostgaplugin": probes.hostgaplugin(options["timeout_s"]),
             "imds": probes.imds(options["timeout_s"]),
-            "storage": probes.storage(name, options["timeout_s"]) if name else None,
+            "storage": probes.connect(name, 443, options["timeout_s"]) if name else None,
         }
-    result = {area: None for area in ("agent", "extension", "network", "load")}
+    result = dict.fromkeys(("agent", "extension", "network", "load"))
     # Network needs the unit and the daemon for its proxies, the extension needs Lib.Dir: both come with the agent.
     found = guarded(host, "agent", "agent", agent.collect, host, context, options)
     if found:

@@ -102,7 +102,7 @@ def _fold(key):
     return "".join(character for character in key.lower() if character.isalnum())
 
 
-_FOLDED = dict((_fold(name), name) for name in KEYS)
+_FOLDED = {_fold(name): name for name in KEYS}
 
 
 def _split_lines(text):
@@ -345,8 +345,9 @@ def rewrite(text, wanted, canonical=False):
     """Return the file's text with several keys set at once.
 
     A key that is there is written where its deciding line stands, its other lines go; a key that is not there is added at the end.
-    A key that is not there and would only repeat the agent's default is left out. Line ends stay as they are, other lines are not touched. A key behind a byte order mark, which the agent does not see, counts
-    as a line of that key. A line that already says the same in a form that both readers take stays as it is.
+    A key that is not there and would only repeat the agent's default is left out. Line ends stay as they are, other lines are not
+    touched. A key behind a byte order mark, which the agent does not see, counts as a line of that key. A line that already says
+    the same in a form that both readers take stays as it is.
 
     :param wanted: key: text to write (see :func:`setting`), or None to remove the key.
     :param canonical: also bring every other line into a form that both readers take, and keep only the deciding line of a
@@ -354,7 +355,7 @@ def rewrite(text, wanted, canonical=False):
     :raises ConfError: when the agent would not read afterwards what was asked.
     """
     pairs = _split_lines(text)
-    wanted = dict((key, None if value is None else setting(key, value)) for key, value in wanted.items())
+    wanted = {key: None if value is None else setting(key, value) for key, value in wanted.items()}
     rows = {}  # key: positions of its lines, hidden ones first
     for position, (line, end) in enumerate(pairs):
         key, _value, is_setting = _read(line + ("\r" if end == "\r\n" else ""))
@@ -403,7 +404,7 @@ def _verify(before, after, wanted):
     """Read the new text as the agent does; refuse it unless it says exactly what was asked and the rest as before."""
 
     def values(text):
-        return dict((e["key"], e["value"]) for e in parse(text) if _KEY.match(e["key"]) and not e["key"].startswith(BOM))
+        return {e["key"]: e["value"] for e in parse(text) if _KEY.match(e["key"]) and not e["key"].startswith(BOM)}
 
     old, new = values(before), values(after)
     for key, value in wanted.items():

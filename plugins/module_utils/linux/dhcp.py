@@ -282,7 +282,17 @@ def lease(host, interface, index, running, timeout_s):
 def collect(host, interface, mac, address, processes, timeout_s):
     """Return the facts of DHCP on the primary interface; address is the one that it has now."""
     result = dict.fromkeys(
-        "client method method_source lease_file lease_active server option_245 option_245_looked option_245_possible".split()
+        [
+            "client",
+            "method",
+            "method_source",
+            "lease_file",
+            "lease_active",
+            "server",
+            "option_245",
+            "option_245_looked",
+            "option_245_possible",
+        ]
     )
     if not interface:
         return result

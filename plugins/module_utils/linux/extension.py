@@ -171,8 +171,25 @@ def snapshot_processes(processes):
 def snapshot(host, current, processes):
     """Return the facts of VMSnapshotLinux; current is its handler's entry or None."""
     result = dict.fromkeys(
-        "version state handler_status handler_code handler_message sequence code code_name code_source message reported_status"
-        " at age_s task_id started_at vm_health failed_disks".split()
+        [
+            "version",
+            "state",
+            "handler_status",
+            "handler_code",
+            "handler_message",
+            "sequence",
+            "code",
+            "code_name",
+            "code_source",
+            "message",
+            "reported_status",
+            "at",
+            "age_s",
+            "task_id",
+            "started_at",
+            "vm_health",
+            "failed_disks",
+        ]
     )
     running = snapshot_processes(processes)
     result.update(installed=bool(current), processes=running, host_codes={}, history=[], in_progress=bool(running))

@@ -41,11 +41,11 @@ def parse_meminfo(text):
 
 def parse_pressure(text):
     """Return some_avg10, some_avg60, full_avg10 in percent of a file below /proc/pressure, None when it says nothing."""
-    found = dict(
-        ("{0}_{1}".format(kind, span), float(value))
+    found = {
+        "{0}_{1}".format(kind, span): float(value)
         for kind, line in re.findall(r"(?m)^(some|full) (.*)$", text or "")
         for span, value in re.findall(r"(avg10|avg60)=(\d+(?:\.\d+)?)", line)
-    )
+    }
     if not found:
         return None
     return {key: found.get(key) for key in ("some_avg10", "some_avg60", "full_avg10")}
@@ -84,7 +84,7 @@ def pressure(host):
 
 def time_source(host, processes):
     """Return which program keeps the time, and whether it says that it does."""
-    names = set(os.path.basename(process["command"][0].split(" ")[0]).rstrip(":") for process in processes)
+    names = {os.path.basename(process["command"][0].split(" ")[0]).rstrip(":") for process in processes}
     source = next((name for name in ("chronyd", "ntpd", "systemd-timesyncd", "ptp4l", "phc2sys", "openntpd") if name in names), None)
     told = host.exists("load", "/run/systemd/timesync/synchronized")
     return {"source": source, "synchronised": True if told and source == "systemd-timesyncd" else None, "offset_s": None}

@@ -14,10 +14,33 @@ import time
 FREEZABLE = ("ext3", "ext4", "xfs", "btrfs")
 # Asking one of these can wait for another machine or another process: each is asked by a process of its own.
 REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "9p", "afs", "autofs", "gfs2", "ocfs2")
-PSEUDO = (
-    "proc sysfs devpts devtmpfs mqueue hugetlbfs debugfs tracefs securityfs pstore bpf cgroup cgroup2 configfs fusectl binfmt_misc"
-    " rpc_pipefs nsfs selinuxfs efivarfs ramfs squashfs iso9660 udf autofs"
-).split()
+PSEUDO = [
+    "proc",
+    "sysfs",
+    "devpts",
+    "devtmpfs",
+    "mqueue",
+    "hugetlbfs",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "pstore",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "fusectl",
+    "binfmt_misc",
+    "rpc_pipefs",
+    "nsfs",
+    "selinuxfs",
+    "efivarfs",
+    "ramfs",
+    "squashfs",
+    "iso9660",
+    "udf",
+    "autofs",
+]
 RESOURCE_DISK = ("/mnt/resource", "/mnt")
 RESOURCE_DISK_MARKER = "DATALOSS_WARNING_README.txt"
 

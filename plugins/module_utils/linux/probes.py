@@ -136,16 +136,16 @@ def imds(timeout_s):
     return Probe("http://{0}{1}".format(IMDS, path), timeout_s, ask)
 
 
-def storage(name, timeout_s):
-    """Probe port 443 of a storage endpoint; nothing is sent, an open connection is the answer."""
+def connect(name, port, timeout_s):
+    """Probe a storage endpoint or a proxy; nothing is sent, an open connection is the answer."""
 
     def ask(deadline):
         left = max(0.05, deadline - time.monotonic())
-        with socket.create_connection((name, 443), timeout=left):
+        with socket.create_connection((name, port), timeout=left):
             pass
         return None, {}, b"", True
 
-    return Probe("https://{0}:443 (connect)".format(name), timeout_s, ask)
+    return Probe("tcp://{0}:{1}".format(name, port), timeout_s, ask)
 
 
 def storage_names(lines):

@@ -93,6 +93,6 @@ def collect(host, configuration, unit, environment, daemon_pid):
     found += from_environment(unit or "unit", in_unit)
     if daemon_pid:
         running = parse_environ(host.read_bytes("network", "/proc/{0}/environ".format(daemon_pid), 65536))
-        known = set((p["name"], p["value"]) for p in found)
+        known = {(p["name"], p["value"]) for p in found}
         found += [p for p in from_environment("process {0}".format(daemon_pid), running) if (p["name"], p["value"]) not in known]
     return found

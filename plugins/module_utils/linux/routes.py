@@ -100,16 +100,15 @@ def interface_address(interface, request):
 def primary(host, routes):
     """Return the primary interface: the one with the default route of the lowest metric, else the first that has an address."""
     defaults = [r for r in routes if r["prefix_length"] == 0 and r["destination"] == "0.0.0.0" and not r["reject"]]
-    result = dict.fromkeys("interface mac address prefix_length gateway state".split())
+    result = dict.fromkeys(["interface", "mac", "address", "prefix_length", "gateway", "state"])
     if defaults:
         route = min(defaults, key=lambda r: r["metric"])
         result.update(interface=route["interface"], gateway=route["gateway"])
     else:
         for name in host.names("network", "/sys/class/net") or []:
-            if name != "lo" and host.exists("network", "/sys/class/net/{0}/device".format(name)) is not None:
-                if interface_address(name, _SIOCGIFADDR):
-                    result["interface"] = name
-                    break
+            if name != "lo" and interface_address(name, _SIOCGIFADDR):
+                result["interface"] = name
+                break
     name = result["interface"]
     if name:
         directory = "/sys/class/net/" + name

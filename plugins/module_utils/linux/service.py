@@ -53,6 +53,21 @@ def parse_date(text):
     return epoch(found.group(1)) if found else None
 
 
+def start_limit_hit(values):
+    """Say whether systemd gave up starting the unit again.
+
+    The result stays that of the last failure, so a unit that systemd should have restarted, and did before, counts too.
+    """
+    if values.get("Result") == "start-limit-hit":
+        return True
+    failed = values.get("ActiveState") == "failed"
+    return (
+        failed
+        and values.get("Restart") in ("always", "on-failure", "on-abnormal", "on-abort")
+        and (as_int(values.get("NRestarts")) or 0) > 0
+    )
+
+
 def conditions(host, paths):
     """Return the conditions that the unit's files set, as (name, argument); an empty argument clears what stood before."""
     found = []
@@ -114,7 +129,7 @@ def from_systemd(host, timeout_s):
         "masked": masked,
         "restart": None if masked else (values.get("Restart") or None),
         "result": values.get("Result") or None,
-        "start_limit_hit": values.get("Result") == "start-limit-hit",
+        "start_limit_hit": start_limit_hit(values),
         "restarts": as_int(values.get("NRestarts")),
         "exit_status": as_int(values.get("ExecMainStatus")),
         "condition_result": condition,

@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import tempfile
 import time
 
@@ -36,20 +35,16 @@ def _text(error):
     return os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
 
 
-def run(arguments, timeout_s=60):
-    """Return (exit code, output, error output) of a command; 127 when it is not there, 124 when it gave no answer in time."""
-    environment = dict(os.environ, LC_ALL="C", LANG="C")
-    try:
-        child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-    except OSError as error:
-        return 127, "", _text(error)
-    try:
-        out, err = child.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.communicate()
-        return 124, "", "no answer within {0} s".format(timeout_s)
-    return child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+def runner_of(module):
+    """Return a function that runs a command through the module: (exit code, output, error output), 127 when it is not there."""
+
+    def run(arguments):
+        program = module.get_bin_path(arguments[0])
+        if not program:
+            return 127, "", "{0} is not there".format(arguments[0])
+        return module.run_command([program] + arguments[1:], environ_update={"LC_ALL": "C", "LANG": "C"})
+
+    return run
 
 
 def digest(path):
@@ -120,7 +115,7 @@ def parse_unit(text):
     }
 
 
-def unit_state(unit, runner=run):
+def unit_state(unit, runner):
     """Return the state of a unit as an undo point keeps it."""
     if not _UNIT.match(unit):
         raise UndoError("{0!r} is not the name of a unit.".format(unit))
@@ -137,7 +132,7 @@ def same_unit(one, other):
     return all(one.get(key) == other.get(key) for key in keys)
 
 
-def package_state(name, runner=run):
+def package_state(name, runner):
     """Return name, manager (dpkg or rpm) and installed version (None when it is not installed) of a package."""
     code, out, err = runner(["dpkg-query", "-W", "-f=${db:Status-Want} ${db:Status-Status} ${Version}", name])
     if code in (0, 1):
@@ -151,7 +146,7 @@ def package_state(name, runner=run):
     code, out, err = runner(["rpm", "-q", "--qf", "%{VERSION}-%{RELEASE}\\n", name])
     if code == 127:
         raise UndoError("Neither dpkg nor rpm is there to ask about the package {0}.".format(name))
-    version = out.strip().split("\n")[-1] if code == 0 else None
+    version = out.strip().rpartition("\n")[2] if code == 0 else None
     if code != 0 and "not installed" not in out:
         raise UndoError("Could not ask rpm about {0}: {1}.".format(name, (err or out).strip()))
     return {"name": name, "manager": "rpm", "version": version, "held": None}
@@ -239,7 +234,7 @@ def read_points(store):
 
 def write_entry(directory, point):
     """Write entry.json of a point, atomically and readable by root only."""
-    content = dict((key, value) for key, value in point.items() if key != "directory")
+    content = {key: value for key, value in point.items() if key != "directory"}
     handle, temporary = tempfile.mkstemp(prefix=".entry", dir=directory)
     with os.fdopen(handle, "wb") as stream:
         stream.write((json.dumps(content, indent=1, sort_keys=True) + "\n").encode("utf-8"))
@@ -262,7 +257,7 @@ def same_point(point, capture):
     )
 
 
-def capture(files, units, packages, moves, runner=run):
+def capture(files, units, packages, moves, runner):
     """Return the present state of everything that a remedy names; moves are those that are there."""
     states = [file_state(path) for path in sorted(set(files))]
     for state in states:
@@ -290,7 +285,7 @@ def plan_point(store, remedy, captured, points, now):
     open_points = [point for point in points if point["remedy"] == remedy and not point.get("undone_at")]
     if open_points and same_point(open_points[-1], captured):
         return open_points[-1], True
-    taken = set(point["id"] for point in points)
+    taken = {point["id"] for point in points}
     name = base = "{0}-{1}".format(stamp(now), remedy)
     count = 1
     while name in taken or os.path.lexists(os.path.join(store, name)):

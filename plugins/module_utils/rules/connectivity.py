@@ -72,6 +72,11 @@ def proxy_without_bypass(facts, limits):
     return found or None
 
 
+def proxy_unreachable(facts, limits):
+    text = _failed(facts, "proxy")
+    return "the proxy of {0} does not answer: {1}".format(get(facts, "agent.config.path"), text) if text else None
+
+
 def proxy_incomplete(facts, limits):
     values = get(facts, "agent.config.values") or {}
     name, port = (values.get(key) or {} for key in ("HttpProxy.Host", "HttpProxy.Port"))

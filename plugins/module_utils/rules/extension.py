@@ -42,7 +42,7 @@ def _broken(handler):
 def _handlers(facts):
     """Return the handlers on disk and those that the agent reports but could not even unpack."""
     found = list(items(facts, "extension.handlers"))
-    names = set(handler.get("name") for handler in found)
+    names = {handler.get("name") for handler in found}
     report = get(facts, "extension.aggregate") or {}
     return found + [dict(handler, state=None) for handler in report.get("handlers") or [] if handler.get("name") not in names]
 

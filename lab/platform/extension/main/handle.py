@@ -46,9 +46,13 @@ class Run:
     def __init__(self):
         with open(os.path.join(ROOT, "HandlerEnvironment.json")) as source:
             environment = json.load(source)[0]["handlerEnvironment"]
-        self.config, self.status, self.logs = environment["configFolder"], environment["statusFolder"], environment["logFolder"]
+        self.config, self.status, self.logs = (
+            environment["configFolder"],
+            environment["statusFolder"],
+            environment["logFolder"],
+        )
         numbers = [int(name[:-9]) for name in os.listdir(self.config) if re.match(r"\d+\.settings$", name)]
-        asked = os.environ.get("ConfigSequenceNumber", "")
+        asked = os.environ.get("ConfigSequenceNumber", "")  # noqa: SIM112  (the agent spells it so)
         self.sequence = int(asked) if asked.isdigit() else max(numbers or [-1])
         self.settings, self.wish = {}, {}
         if self.sequence >= 0:
@@ -90,7 +94,10 @@ class Run:
                 "taskId": self.settings.get("taskId"),
                 "formattedMessage": {"lang": "en-US", "message": message},
                 "uniqueMachineId": "9f2c9f86-0000-4000-8000-000000000000",
-                "vmHealthInfo": {"vmHealthStatusCode": code, "vmHealthState": UNHEALTHY.get(code, 0 if code in HEALTHY else 128)},
+                "vmHealthInfo": {
+                    "vmHealthStatusCode": code,
+                    "vmHealthState": UNHEALTHY.get(code, 0 if code in HEALTHY else 128),
+                },
                 "storageDetails": {
                     "totalUsedSizeInBytes": 1234567168,
                     "partitionCount": 1,

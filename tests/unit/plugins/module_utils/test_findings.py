@@ -59,11 +59,11 @@ def test_note_when_no_finding_explains_the_code(code, words):
 
 
 def test_every_code_of_the_catalogue_is_known():
-    assert set(code for row in CATALOGUE.values() for code in row["codes"]) <= set(ERROR_CODES)
+    assert {code for row in CATALOGUE.values() for code in row["codes"]} <= set(ERROR_CODES)
 
 
 def test_codes_of_the_guest_have_a_finding():
-    explained = set(code for row in CATALOGUE.values() for code in row["codes"])
+    explained = {code for row in CATALOGUE.values() for code in row["codes"]}
     assert [code for code, (side, _advice) in ERROR_CODES.items() if side in ("guest", "both") and code not in explained] == []
 
 

@@ -147,6 +147,21 @@ def test_choose_unit(states, chosen):
     assert (found or {}).get("Id") == chosen
 
 
+@pytest.mark.parametrize(
+    "values, hit",
+    [
+        ({"Result": "start-limit-hit"}, True),
+        ({"Result": "signal", "ActiveState": "failed", "Restart": "always", "NRestarts": "5"}, True),
+        ({"Result": "signal", "ActiveState": "failed", "Restart": "always", "NRestarts": "0"}, False),
+        ({"Result": "signal", "ActiveState": "failed", "Restart": "no", "NRestarts": "5"}, False),
+        ({"Result": "success", "ActiveState": "active", "Restart": "always", "NRestarts": "5"}, False),
+        ({}, False),
+    ],
+)
+def test_start_limit_hit(values, hit):
+    assert service.start_limit_hit(values) is hit
+
+
 def test_conditions_cleared_by_a_drop_in(tmp_path):
     host = tree(
         tmp_path,

@@ -3,11 +3,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 import glob
-import io
 import os
 
 import pytest
-
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux import conf
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "..", "..", "..", "fixtures", "waagent.conf")
@@ -15,7 +13,7 @@ FILES = sorted(glob.glob(os.path.join(FIXTURES, "*.conf")))
 
 
 def read(path):
-    with io.open(path, encoding="utf-8", newline="") as stream:
+    with open(path, encoding="utf-8", newline="") as stream:
         return stream.read()
 
 
@@ -190,7 +188,7 @@ DOCUMENTED = [
 @pytest.mark.parametrize("name, expected", DOCUMENTED, ids=[name for name, _values in DOCUMENTED])
 def test_effective_fixture(name, expected):
     values = conf.effective(fixture(name))
-    assert dict((key, values[key]["effective"]) for key in expected) == expected
+    assert {key: values[key]["effective"] for key in expected} == expected
     assert all(entry["valid"] for entry in values.values())
 
 

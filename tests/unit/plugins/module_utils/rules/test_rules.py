@@ -114,6 +114,7 @@ CASES = {
     "hostgaplugin_unreachable": (probe("hostgaplugin"), {}, (probe("hostgaplugin", ok=True), False), {"network/probes/hostgaplugin": None}),
     "storage_unreachable": (probe("storage"), probe("storage", ok=True), (probe("storage", ok=None), False), {"network/probes/storage": None}),
     "imds_unreachable": (probe("imds"), {}, (probe("imds", ok=True), False), {"network/probes/imds": None}),
+    "proxy_unreachable": (probe("proxy"), probe("proxy", ok=True), (probe("proxy", ok=None), False), {"network/probes/proxy": GONE}),
     "proxy_incomplete": (
         conf("HttpProxy.Host", "proxy", "proxy"),
         both(conf("HttpProxy.Host", "proxy", "proxy"), conf("HttpProxy.Port", "3128", 3128)),

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# Set-up is kept in .cache and in the lab's own cache; each target sets up what it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export VMBACKUP_CACHE ?= $(CURDIR)/.cache
+VENV := $(VMBACKUP_CACHE)/venv
+BIN := $(VENV)/bin
+TREE := $(VMBACKUP_CACHE)/tree
+COLLECTIONS := $(VMBACKUP_CACHE)/collections
+IN_TREE := PYTHONPATH=$(TREE) PYTHONDONTWRITEBYTECODE=1
+ANSIBLE := PATH=$(BIN):$$PATH ANSIBLE_COLLECTIONS_PATH=$(COLLECTIONS) ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INJECT_FACT_VARS=false
+INVENTORY := lab/inventory
+FUZZ_CASES ?= 100000
+SOURCES := $(shell git ls-files -co --exclude-standard galaxy.yml README.md CHANGELOG.md meta plugins roles playbooks docs changelogs 2>/dev/null)
+
+.PHONY: help setup check format lint unit unit36 docs docs-lint sanity fuzz bench build install demo test lab lab-test molecule clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## set up the tools for make check
+	@tests/tools/setup.sh main
+
+check: setup ## format, lint and unit tests: under two minutes
+	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted; run: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(MAKE) --no-print-directory lint docs-lint unit
+
+format: setup ## bring the Python code into its format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix --quiet .
+
+lint: setup install
+	@PATH=$(BIN):$$PATH ANSIBLE_COLLECTIONS_PATH=$(COLLECTIONS) $(BIN)/ansible-lint --offline --strict --profile production -q
+
+unit: setup ## unit tests
+	@$(IN_TREE) $(BIN)/python -m pytest -q -p no:cacheprovider tests/unit
+
+unit36: setup ## unit tests and fuzzing of the guest's side on Python 3.6
+	@tests/tools/setup.sh python36
+	@if [ -x $(VMBACKUP_CACHE)/python36/bin/python ]; then \
+	  $(IN_TREE) $(VMBACKUP_CACHE)/python36/bin/python -m pytest -q -p no:cacheprovider tests/unit/plugins/module_utils tests/unit/plugins/modules; \
+	  $(IN_TREE) $(VMBACKUP_CACHE)/python36/bin/python tests/fuzz/fuzz.py 5000; \
+	else echo "SKIPPED unit tests on Python 3.6: there is none on this machine."; fi
+
+docs: setup ## write docs/findings.md from the catalogue
+	@$(IN_TREE) $(BIN)/python tests/tools/findings_doc.py docs/findings.md
+
+docs-lint: setup install
+	@$(IN_TREE) $(BIN)/python tests/tools/findings_doc.py --check docs/findings.md
+	@PATH=$(BIN):$$PATH $(BIN)/antsibull-changelog lint
+	@cd $(COLLECTIONS)/ansible_collections/vmbackup/azure && PATH=$(BIN):$$PATH ANSIBLE_COLLECTIONS_PATH=$(COLLECTIONS) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck --validate-collection-refs=all --disallow-unknown-collection-refs .
+
+sanity: setup ## ansible-test sanity on cores 2.16, 2.19 and 2.21
+	@tests/tools/setup.sh cores
+	@for core in 2.16 2.19 2.21; do \
+	  if tests/tools/sanity.sh $$core >$(VMBACKUP_CACHE)/sanity-$$core.log 2>&1; then grep -h '^SKIPPED' $(VMBACKUP_CACHE)/sanity-$$core.log || echo "sanity on core $$core: passed, no ignores"; \
+	  else grep -hE '^(ERROR|FATAL)' $(VMBACKUP_CACHE)/sanity-$$core.log | head -50; echo "sanity on core $$core FAILED, see $(VMBACKUP_CACHE)/sanity-$$core.log"; exit 1; fi; done
+
+fuzz: setup ## at least 100,000 mutated inputs through every parser
+	@$(IN_TREE) $(BIN)/python tests/fuzz/fuzz.py $(FUZZ_CASES)
+
+build: setup ## build the archive that ansible-galaxy installs
+	@mkdir -p $(VMBACKUP_CACHE)/build
+	@$(BIN)/ansible-galaxy collection build --force --output-path $(VMBACKUP_CACHE)/build . >$(VMBACKUP_CACHE)/build/log 2>&1 || { cat $(VMBACKUP_CACHE)/build/log; exit 1; }
+
+install: $(COLLECTIONS)/.installed
+
+$(COLLECTIONS)/.installed: $(SOURCES)
+	@$(MAKE) --no-print-directory build
+	@rm -rf $(COLLECTIONS) && mkdir -p $(COLLECTIONS)
+	@$(BIN)/ansible-galaxy collection install --offline --no-deps -p $(COLLECTIONS) $(VMBACKUP_CACHE)/build/vmbackup-azure-*.tar.gz >$(VMBACKUP_CACHE)/build/log 2>&1 || { cat $(VMBACKUP_CACHE)/build/log; exit 1; }
+	@touch $@
+
+lab: setup install ## start the lab: guests and the platform stand-in
+	@lab/lab setup
+	@lab/lab up
+
+demo: lab ## break guests in the lab, diagnose and repair them, leave a report
+	@$(ANSIBLE) bash lab/demo.sh $(INVENTORY)
+
+bench: lab ## ratios: diagnose to ping, remediate to a playbook of stock modules
+	@$(ANSIBLE) $(BIN)/python bench/bench.py $(INVENTORY)
+
+molecule: lab ## the scenarios of extensions/molecule on the lab
+	@tests/tools/setup.sh cores
+	@cd extensions && $(ANSIBLE) $(BIN)/molecule test --all --report
+
+lab-test: lab ## everything that is shown on real guests beside the scenarios
+	@tests/tools/setup.sh cores
+	@$(ANSIBLE) $(IN_TREE) $(BIN)/python -m pytest -q -p no:cacheprovider tests/lab
+
+test: check unit36 ## everything that must hold, from lint to the lab
+	@FUZZ_CASES=20000 $(MAKE) --no-print-directory fuzz
+	@$(MAKE) --no-print-directory sanity
+	@$(MAKE) --no-print-directory molecule
+	@$(MAKE) --no-print-directory lab-test
+
+clean: ## remove the lab, its images and all that was set up
+	@[ ! -x lab/lab ] || lab/lab clean
+	@rm -rf $(VMBACKUP_CACHE) vmbackup-report .ansible

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+"""Ratios from one run over the same guests: bench.py INVENTORY [ROUNDS]. The commands of a pair take turns, since machines are noisy."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+HOSTS = "healthy"
+
+
+def timed(command, env):
+    started = time.monotonic()
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        sys.exit("{0} ended with {1}:\n{2}".format(" ".join(command), done.returncode, done.stdout[-3000:]))
+    return time.monotonic() - started
+
+
+def compare(title, ours, theirs, rounds, target, env):
+    for command in (ours, theirs):  # connections open, caches warm
+        timed(command, env)
+    pairs = [(timed(ours, env), timed(theirs, env)) for _round in range(rounds)]
+    ratios = sorted(a / b for a, b in pairs)
+    middle = statistics.median(ratios)
+    print(title)
+    print("  ours {0:.2f} s, theirs {1:.2f} s (medians of {2})".format(*(statistics.median(p[i] for p in pairs) for i in (0, 1)), rounds))
+    print(
+        "  ratio {0:.2f} ({1:.2f} to {2:.2f}), target at most {3}: {4}".format(
+            middle, ratios[0], ratios[-1], target, "met" if middle <= target else "MISSED"
+        )
+    )
+    return middle
+
+
+def main():
+    inventory = sys.argv[1]
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    env = dict(os.environ, ANSIBLE_HOST_KEY_CHECKING="true")
+    names = subprocess.run(
+        ["ansible", "-i", inventory, HOSTS, "--list-hosts"], env=env, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    print("Guests: {0}".format(" ".join(names.split("\n")[1:]).strip()))
+    adhoc = ["ansible", "-i", inventory, HOSTS, "-m"]
+    compare("diagnose to ping (ad hoc)", adhoc + ["vmbackup.azure.diagnose"], adhoc + ["ansible.builtin.ping"], rounds, 1.5, env)
+    with tempfile.TemporaryDirectory() as directory:
+        remediate = ["ansible-playbook", "-i", inventory, "vmbackup.azure.remediate", "-e", "vmbackup_hosts=" + HOSTS,
+                     "-e", "vmbackup_report_dir=" + directory]  # fmt: skip
+        stock = ["ansible-playbook", "-i", inventory, os.path.join(HERE, "stock.yml"), "-e", "bench_hosts=" + HOSTS]
+        title = "remediate on healthy guests to a playbook of stock modules with the same checks"
+        compare(title, remediate, stock, max(2, rounds // 2), 0.15, env)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# The main job on the lab, as `make demo` runs it: demo.sh INVENTORY
+set -euo pipefail
+inventory=$1
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+faults=(agent_masked agent_failed agent_missing agent_old agent_old_rpm agent_old_suse agent_stale_pid agent_extensions_disabled
+    agent_restart_policy agent_disable_marker)
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+
+hosts=$(lab/lab names --group healthy | paste -sd, -)
+plan=
+for fault in "${faults[@]}"; do
+    guest=$(lab/lab names --group "$fault" | head -n 1)
+    plan+="${plan:+, }\"$guest\": \"$fault\""
+    hosts+=,$guest
+done
+
+say "Breaking ${#faults[@]} guests: ${faults[*]}"
+# shellcheck disable=SC2046
+lab/lab reset $(for fault in "${faults[@]}"; do lab/lab names --group "$fault" | head -n 1; done) >/dev/null
+# shellcheck disable=SC2046
+lab/lab wait-ready $(tr , ' ' <<<"$hosts") >/dev/null
+ANSIBLE_DISPLAY_OK_HOSTS=false ANSIBLE_DISPLAY_SKIPPED_HOSTS=false ansible-playbook -i "$inventory" lab/plant.yml -e "{\"lab_plan\": {$plan}}" >"${VMBACKUP_CACHE:-.cache}/plant.log" 2>&1 ||
+    { tail -n 40 "${VMBACKUP_CACHE:-.cache}/plant.log"; exit 1; }
+
+say "ansible-playbook vmbackup.azure.remediate -i lab/inventory"
+status=0
+ansible-playbook -i "$inventory" vmbackup.azure.remediate -e "vmbackup_hosts=$hosts" || status=$?
+
+say "Exit code $status: agent_disable_marker needs consent, since somebody switched that agent off. It is given with
+   -e vmbackup_allow_disable_agent_removal=true"
+say "The report: $root/vmbackup-report/vmbackup-report.html (and .json)"
+[ "$status" -eq 2 ]

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+import json
+import time
+
+import pytest
+
+pytest.importorskip("jinja2")
+from ansible_collections.vmbackup.azure.plugins.plugin_utils import report as r  # noqa: E402
+
+NOW = "2026-11-21T09:00:00Z"
+NAMES = {
+    "agent_service_stopped": ("blocker", "agent.service", None),
+    "agent_disable_marker": ("blocker", "agent.service", "vmbackup_allow_disable_agent_removal"),
+    "agent_auto_update_off": ("notice", "agent.auto_update", "vmbackup_allow_auto_update"),
+    "agent_version_old": ("risk", "agent.update", None),
+    "route_missing": ("blocker", "connectivity.route", None),
+    "nsg_rule": ("blocker", None, None),
+}
+
+
+def finding(id_, **others):
+    severity, remedy, consent = NAMES[id_]
+    base = {
+        "id": id_,
+        "cause": 2,
+        "severity": severity,
+        "title": "Title of " + id_,
+        "evidence": ["evidence of " + id_],
+        "remedy": remedy,
+        "mode": "manual" if remedy is None else "consent" if consent else "auto",
+        "consent": consent,
+        "side": "guest",
+        "codes": ["UserErrorGuestAgentStatusUnavailable"],
+        "action": "Do this by hand.",
+        "undo": None,
+        "doc": "https://example.com/doc",
+    }
+    return dict(base, **others)
+
+
+def result(*ids, **others):
+    allow = others.pop("allow", ())
+    found = [finding(id_) for id_ in ids]
+    remedies = [
+        {"remedy": f["remedy"], "findings": [f["id"]], "allowed": f["consent"] is None or f["consent"] in allow, "consent": []}
+        for f in found
+        if f["remedy"]
+    ]
+    facts = {"vmbackup": {"system": {"distribution": {"pretty_name": "Debian 12"}}, "not_visible": []}}
+    return dict({"findings": found, "remedies": remedies, "ansible_facts": facts}, **others)
+
+
+def action(remedy, **others):
+    return dict(
+        {"remedy": remedy, "text": "did " + remedy, "changed": True, "deferred": False, "failed": False, "undo_point": "p-" + remedy},
+        **others,
+    )
+
+
+def run(**others):
+    return dict(
+        {
+            "mode": "remediate",
+            "check_mode": False,
+            "remedies": ["agent.service", "agent.update", "agent.auto_update"],
+            "tags": ["connectivity", "agent", "extension", "snapshot"],
+            "inventory": ["inventory dir"],
+        },
+        **others,
+    )
+
+
+RESTART_FAILED = action("agent.restart", failed=True, undo_point=None, text="no sign of life")
+CASES = [
+    ("healthy", {"before": result()}, {}, "healthy", False),
+    ("notice only", {"before": result("agent_auto_update_off")}, {}, "remarks", False),
+    (
+        "repaired",
+        {"before": result("agent_service_stopped"), "after": result(), "actions": [action("agent.service")]},
+        {},
+        "repaired",
+        False,
+    ),
+    (
+        "still there",
+        {"before": result("agent_service_stopped"), "after": result("agent_service_stopped"), "actions": [action("agent.service")]},
+        {},
+        "left_over",
+        True,
+    ),
+    ("consent missing", {"before": result("agent_disable_marker")}, {}, "left_over", True),
+    ("manual", {"before": result("nsg_rule")}, {}, "left_over", True),
+    ("no remedy yet", {"before": result("route_missing")}, {}, "left_over", True),
+    ("tag leaves it out", {"before": result("agent_service_stopped")}, {"tags": ["snapshot"]}, "left_over", True),
+    (
+        "risk left",
+        {"before": result("agent_version_old"), "after": result("agent_version_old"), "actions": [action("agent.update")]},
+        {},
+        "left_over",
+        False,
+    ),
+    (
+        "check mode",
+        {"before": result("agent_service_stopped"), "actions": [action("agent.service")]},
+        {"check_mode": True},
+        "would_repair",
+        False,
+    ),
+    ("check mode, one left", {"before": result("agent_service_stopped", "nsg_rule")}, {"check_mode": True}, "left_over", True),
+    ("not reached", {"before": {"unreachable": True, "msg": "no route"}}, {}, "not_reached", True),
+    ("diagnosis failed", {"before": {"failed": True, "msg": "no python"}}, {}, "failed", True),
+    ("nothing known", {}, {}, "failed", True),
+    ("lost", {"before": result("agent_service_stopped"), "lost": True, "lost_before": "agent.service"}, {}, "lost", True),
+    ("lost at the second look", {"before": result("agent_service_stopped"), "after": {"unreachable": True}}, {}, "lost", True),
+    ("second look failed", {"before": result("agent_service_stopped"), "after": {"failed": True, "msg": "x"}}, {}, "failed", True),
+    ("restart failed", {"before": result("agent_service_stopped"), "after": result(), "actions": [RESTART_FAILED]}, {}, "failed", True),
+    (
+        "deferred",
+        {
+            "before": result("agent_service_stopped"),
+            "after": result("agent_service_stopped"),
+            "actions": [action("agent.service", changed=False, deferred=True, undo_point=None)],
+        },
+        {},
+        "deferred",
+        True,
+    ),
+    ("diagnose", {"before": result("agent_version_old")}, {"mode": "diagnose"}, "found", False),
+    ("undone", {"before": {"ping": "pong"}, "actions": [action("agent.undo", undo_point=None)]}, {"mode": "undo"}, "undone", False),
+    ("nothing undone", {"before": {"ping": "pong"}, "actions": [action("agent.undo", changed=False)]}, {"mode": "undo"}, "healthy", False),
+    ("undo failed", {"before": {}, "failures": [action("agent.undo", failed=True)]}, {"mode": "undo"}, "failed", True),
+]
+
+
+@pytest.mark.parametrize("record, options, status, troubled", [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_status(record, options, status, troubled):
+    report = r.build({"host": record}, run(**options), NOW)
+    host = report["hosts"][0]
+    assert host["status"] == status, host
+    assert report["troubled"] == (["host"] if troubled else [])
+    assert bool(r.failure(report)) == troubled and set(r.reasons(report)) == set(report["troubled"])
+    json.dumps(report)
+    assert r.headline(report) in r.html(report)
+    assert all("\n" not in line for _colour, line in r.console(report))
+
+
+def left(record, **options):
+    host = r.build_host("host", record, run(**options))
+    return [(f["state"], f["next"], f["command"]) for f in host["findings"]][0]
+
+
+def test_next_names_the_consent_and_the_command():
+    state, next_, command = left({"before": result("agent_disable_marker")})
+    assert state == "left" and "vmbackup_allow_disable_agent_removal" in next_ and "Do this by hand." in next_
+    assert (
+        command == "ansible-playbook vmbackup.azure.remediate -i 'inventory dir' --limit host -e vmbackup_allow_disable_agent_removal=true"
+    )
+
+
+def test_next_of_the_others():
+    assert left({"before": result("nsg_rule")})[1:] == ("Do this by hand.", None)
+    assert "no automatic repair" in left({"before": result("route_missing")})[1]
+    assert "tags" in left({"before": result("agent_service_stopped")}, tags=["snapshot"])[1]
+    failed = {
+        "before": result("agent_service_stopped"),
+        "after": result("agent_service_stopped"),
+        "failures": [action("agent.service", failed=True)],
+    }
+    assert "failed" in left(failed)[1]
+    unreached = {"before": result("agent_service_stopped"), "after": result("agent_service_stopped")}
+    assert "not reached" in left(unreached)[1]
+    lost = {"before": result("agent_service_stopped"), "lost": True, "actions": [action("agent.service")]}
+    assert "not known" in left(lost)[1]
+
+
+def test_undo_command_only_where_something_was_changed():
+    done = r.build_host("h", {"before": result("agent_service_stopped"), "after": result(), "actions": [action("agent.service")]}, run())
+    assert done["undo"] == "ansible-playbook vmbackup.azure.undo -i 'inventory dir' --limit h"
+    assert r.build_host("h", {"before": result()}, run())["undo"] is None
+
+
+def test_worst_first_and_counts():
+    records = {
+        "z-healthy": {"before": result()},
+        "y-risk": {"before": result("agent_version_old")},
+        "x-blocker": {"before": result("nsg_rule")},
+        "w-gone": {"before": {"unreachable": True}},
+    }
+    report = r.build(records, run(), NOW)
+    assert [host["host"] for host in report["hosts"]][0] == "w-gone"
+    assert [host["host"] for host in report["hosts"]][-1] == "z-healthy"
+    assert sum(report["counts"].values()) == report["hosts_total"] == 4
+    assert [host["host"] for host in report["hosts"]].index("x-blocker") < [host["host"] for host in report["hosts"]].index("y-risk")
+
+
+def test_nothing_found_is_one_line():
+    report = r.build({"a": {"before": result()}, "b": {"before": result()}}, run(), NOW)
+    assert r.console(report) == [(None, "2 hosts looked at, nothing found.")]
+    assert r.headline(r.build({}, run(), NOW)) == "No host was looked at."
+
+
+HOSTILE = "<script>alert(1)</script> {{ 7*7 }} {% raw %} \x1b[31mred\r\n\u202eevil https://x.blob.core.windows.net/v?sv=1&sig=TOPSECRET"
+
+
+def test_hostile_text():
+    bad = finding("nsg_rule", title=HOSTILE, evidence=[HOSTILE], action=HOSTILE, doc="javascript:alert(1)", codes=[HOSTILE])
+    before = result(note=HOSTILE)
+    before["findings"] = [bad]
+    before["ansible_facts"]["vmbackup"]["system"]["distribution"]["pretty_name"] = HOSTILE
+    before["ansible_facts"]["vmbackup"]["not_visible"] = [HOSTILE]
+    records = {
+        "<b>host": {"before": before, "actions": [action("agent.service", text=HOSTILE, undo_point=HOSTILE)]},
+        "gone": {"before": {"unreachable": True, "msg": HOSTILE}},
+    }
+    report = r.build(records, run(), NOW)
+    page, lines, data = r.html(report), r.console(report), json.dumps(report, ensure_ascii=False)
+    assert "<script" not in page and "javascript:" not in page.replace("javascript:alert(1)</", "") and "<b>host" not in page
+    assert "{{ 7*7 }}" in page and 'href="javascript' not in page
+    for text in [data, page] + [line for _colour, line in lines]:
+        assert "TOPSECRET" not in text and "\x1b" not in text and "\u202e" not in text
+    assert all(line.isprintable() for _colour, line in lines)
+
+
+def test_page_needs_nothing_else():
+    page = r.html(r.build({"a": {"before": result("nsg_rule")}}, run(), NOW))
+    for words in ("<script", "<link", "<img", "@import", "url("):
+        assert words not in page
+    assert "prefers-color-scheme: dark" in page and "@media print" in page and 'name="viewport"' in page
+
+
+def test_malformed_results():
+    for record in (
+        {"before": None},
+        {"before": []},
+        {"before": {"findings": [{"id": "x"}], "remedies": [{}]}},
+        {"before": {"findings": None}},
+        {"before": {"findings": [{"id": "x", "severity": "odd", "evidence": None, "codes": None}]}, "actions": [{}]},
+        {"before": result(), "actions": None, "failures": None, "after": None},
+    ):
+        report = r.build({"h": record}, run(), NOW)
+        r.html(report)
+        r.console(report)
+
+
+def test_thousands_of_hosts():
+    bad = {"before": result("agent_service_stopped", "nsg_rule"), "after": result("nsg_rule"), "actions": [action("agent.service")]}
+    taken = []
+    for number in (500, 2000):
+        records = {"h%05d" % n: bad if n % 4 == 0 else {"before": result()} for n in range(number)}
+        start = time.perf_counter()
+        report = r.build(records, run(), NOW)
+        lines = r.console(report)
+        assert len(lines) < 200 and "more hosts" in lines[-1][1]
+        r.html(report)
+        taken.append(time.perf_counter() - start)
+    assert taken[1] < taken[0] * 12 + 1

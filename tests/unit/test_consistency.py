@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Lists that must agree."""
+
+import glob
+import inspect
+import os
+import re
+
+import pytest
+from ansible_collections.vmbackup.azure.plugins.module_utils.catalogue import CATALOGUE, CAUSES
+from ansible_collections.vmbackup.azure.plugins.module_utils.findings import RULES
+from ansible_collections.vmbackup.azure.plugins.module_utils.snapshot_codes import CODES
+
+yaml = pytest.importorskip("yaml")
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+
+
+def read(*names):
+    with open(os.path.join(ROOT, *names)) as stream:
+        return stream.read()
+
+
+def load(*names):
+    return yaml.safe_load(read(*names))
+
+
+def test_every_rule_has_an_entry_and_every_entry_a_rule():
+    rules = {}
+    for cause, module in RULES.items():
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if (
+                function.__module__ == module.__name__
+                and list(inspect.signature(function).parameters) == ["facts", "limits"]
+                and name[0] != "_"
+            ):
+                rules[name] = cause
+    assert rules == {id_: CAUSES[row["cause"]] for id_, row in CATALOGUE.items()}
+
+
+def test_result_codes_name_findings():
+    assert {finding for _name, finding in CODES.values() if finding} <= set(CATALOGUE)
+
+
+def remedies():
+    return sorted({row["remedy"] for row in CATALOGUE.values() if row["remedy"]})
+
+
+@pytest.mark.parametrize("remedy", remedies())
+def test_every_remedy_is_an_entry_point_with_its_own_specification(remedy):
+    role, entry = remedy.split(".")
+    assert os.path.isfile(os.path.join(ROOT, "roles", role, "tasks", entry + ".yml"))
+    assert entry in load("roles", role, "meta", "argument_specs.yml")["argument_specs"]
+
+
+def test_playbooks_know_the_remedies_and_the_consents():
+    variables = load("playbooks", "vars", "remedies.yml")
+    assert sorted(variables["__vmbackup_remedies"]) == remedies()
+    consents = sorted({row["consent"] for row in CATALOGUE.values() if row["consent"]})
+    assert sorted(variables["__vmbackup_allow"]) == consents
+    head = read("playbooks", "remediate.yml")
+    readme = read("README.md")
+    for consent in consents:
+        assert consent in head and consent in readme, consent
+
+
+def test_every_module_is_in_the_action_group_and_has_a_version():
+    modules = sorted(os.path.basename(path)[:-3] for path in glob.glob(os.path.join(ROOT, "plugins", "modules", "*.py")))
+    modules = [name for name in modules if not name.startswith("_")]
+    assert sorted(load("meta", "runtime.yml")["action_groups"]["all"]) == modules
+    for name in modules:
+        assert re.search(r"(?m)^version_added: \d", read("plugins", "modules", name + ".py")), name
+
+
+@pytest.mark.parametrize(
+    "role", sorted(os.path.basename(os.path.dirname(path)) for path in glob.glob(os.path.join(ROOT, "roles", "*", "")))
+)
+def test_defaults_of_roles_are_those_of_their_specification(role):
+    defaults = load("roles", role, "defaults", "main.yml") or {}
+    described = {}
+    for entry in load("roles", role, "meta", "argument_specs.yml")["argument_specs"].values():
+        for name, option in (entry.get("options") or {}).items():
+            if name.startswith(role + "_"):
+                described.setdefault(name, set()).add(repr(option.get("default")))
+    assert {name: {repr(value)} for name, value in defaults.items()} == described
+
+
+def test_documents_name_only_findings_that_exist():
+    for name in ("article.md",):
+        for id_ in re.findall(r"findings\.md#(\w+)", read("docs", name)):
+            assert id_ in CATALOGUE or id_ in CAUSES.values(), id_
+
+
+def test_agent_findings_of_the_lab_are_expected_by_a_scenario():
+    names = [os.path.basename(path)[:-4] for path in glob.glob(os.path.join(ROOT, "lab", "faults", "*.yml"))]
+    expected = load("lab", "expected.yml")["lab_expected"]
+    assert sorted(expected) == sorted(names)
+    for fault, findings in expected.items():
+        assert set(findings) <= set(CATALOGUE), fault
+
+
+def test_no_file_is_without_its_licence():
+    bare = []
+    for pattern in (
+        "plugins/**/*.py",
+        "roles/**/*.yml",
+        "playbooks/**/*.yml",
+        "tests/**/*.py",
+        "lab/**/*.yml",
+        "bench/*",
+        "extensions/**/*.yml",
+    ):
+        for path in glob.glob(os.path.join(ROOT, pattern), recursive=True):
+            if os.path.isfile(path) and os.path.getsize(path):
+                with open(path, errors="replace") as stream:
+                    if "SPDX-License-Identifier" not in stream.read(400):
+                        bare.append(os.path.relpath(path, ROOT))
+    assert bare == []
