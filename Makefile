@@ -87,7 +87,7 @@ bench: lab ## ratios: diagnose to ping, remediate to a playbook of stock modules
 
 molecule: lab ## the scenarios of extensions/molecule on the lab
 	@tests/tools/setup.sh cores
-	@cd extensions && $(ANSIBLE) $(BIN)/molecule test --all --report
+	@$(ANSIBLE) $(BIN)/molecule test --all --report
 
 lab-test: lab ## everything that is shown on real guests beside the scenarios
 	@tests/tools/setup.sh cores

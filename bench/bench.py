@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: vmbackup.azure contributors
 """Ratios from one run over the same guests: bench.py INVENTORY [ROUNDS]. The commands of a pair take turns, since machines are noisy."""

@@ -7,6 +7,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.vmbackup.azure.plugins.module_utils.facts import argument_spec
 from ansible_collections.vmbackup.azure.plugins.module_utils.findings import evaluate, note_on_error_code, remedies
+from ansible_collections.vmbackup.azure.plugins.module_utils.redact import public_line
 from ansible_collections.vmbackup.azure.plugins.module_utils.thresholds import merged
 
 COLLECTORS = {"linux": "vmbackup.azure.guest_facts"}
@@ -76,4 +77,6 @@ def explain(collected):
         return "The guest's Python is too old for this ansible-core (it says: {0}). Use ansible-core 2.16 for Python 3.6 and 3.7.".format(
             " ".join(text.split())[-200:]
         )
-    return "The collector did not come back with facts: {0}".format(" ".join(text.split())[:400] or "it printed nothing")
+    # Of a traceback only the last line says what happened; a person who wants the rest runs with -vvv.
+    said = [line.strip() for line in text.split("\n") if line.strip()]
+    return "The collector did not come back with facts. It said: {0}".format(public_line(said[-1]) if said else "nothing")

@@ -160,6 +160,10 @@ _add(
     action="Write y or n for switches and whole numbers for numbers, then restart the agent; until then its default counts.",
 )  # fmt: skip
 _add(
+    2, "agent_conf_not_loaded", "risk", "The agent has not read its present configuration", codes=STATUS, doc=LINUX_AGENT,
+    remedy="agent.service", action="Restart the agent; it reads its configuration at its start only.",
+)  # fmt: skip
+_add(
     2, "agent_provisioning_agent", "notice", "Provisioning.Agent is not auto", codes=STATUS, doc=ARTICLE, remedy="agent.configuration",
     consent="provisioning_agent", undo=_UNDO, action="Set Provisioning.Agent=auto, as Microsoft's article asks, if nothing speaks against it.",
 )  # fmt: skip
@@ -263,8 +267,9 @@ _add(
 
 # Cause 3: the extension.
 _add(
-    3, "snapshot_extension_failed", "blocker", "The backup extension failed to install, update or enable", codes=STATE + STATUS + ("ExtensionStuckInDeletionState",),
-    side="azure", action="Uninstall VMSnapshotLinux from the VM in Azure (not from the guest's disk) and start a backup: it is installed anew.",
+    3, "snapshot_extension_failed", "blocker", "The backup extension failed to install, update or enable",
+    codes=STATE + STATUS + ("ExtensionStuckInDeletionState",), side="azure",
+    action="Uninstall VMSnapshotLinux from the VM in Azure (not from the guest's disk) and start a backup: it is installed anew.",
 )  # fmt: skip
 _add(
     3, "extension_failed", "risk", "Another extension has failed", codes=STATE, side="azure",

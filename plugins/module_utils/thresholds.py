@@ -11,6 +11,7 @@ THRESHOLDS = (
     ("heartbeat_age_s", 5400, "seconds", "the agent writes a heartbeat every 30 minutes; three in a row are missing"),
     ("handler_missing_s", 180, "seconds", "the daemon starts its handler at once; finding the host by DHCP may take 160 s before"),
     ("starts_per_hour", 10, "starts", "a daemon that lives starts once; systemd gives up after 5 in 10 s, slower loops go on for ever"),
+    ("conf_margin_s", 2, "seconds", "the kernel tells when a process started to a second"),
     (
         "goal_state_error_age_s",
         3600,

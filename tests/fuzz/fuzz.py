@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: vmbackup.azure contributors
 """Mutate what guests' files and commands may hold, and see that no parser ever raises: fuzz.py [CASES [SEED]]
@@ -149,7 +148,8 @@ TARGETS = {
     "holds": (lambda raw: (packages.parse_versionlock(text(raw), "W"), packages.parse_excludes(text(raw), "W"), packages.parse_zypper_locks(text(raw), "W")),
               [b"exclude=kernel* WALinux*\nsolvable_name: W*\n"]),
     "mounts": (lambda raw: mounts.parse_mounts(text(raw)), [MOUNTS]),
-    "meminfo and pressure": (lambda raw: (load.parse_meminfo(text(raw)), load.parse_pressure(text(raw)), load.parse_cpu(text(raw))), [PRESSURE, b"MemTotal: 1 kB\n"]),
+    "memory and pressure": (lambda raw: (load.parse_meminfo(text(raw)), load.parse_pressure(text(raw)), load.parse_cpu(text(raw))),
+                            [PRESSURE, b"MemTotal: 1 kB\n"]),
     "versions": (lambda raw: host.version_key(text(raw)), [b"2.2.45-0ubuntu1~18.04"]),
     "times": (lambda raw: (host.epoch(text(raw)), extension.parse_time(text(raw)), extension.parse_ticks(text(raw)), host.iso(host.as_int(text(raw)))),
               [b"2026-01-31T02:03:04.123456Z", b"/Date(1717171717000)/", b"636953997844977993"]),

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: vmbackup.azure contributors
 """Write docs/findings.md from the catalogue: findings_doc.py [--check] FILE. The evidence shown is what the rules said in the unit tests."""

@@ -8,7 +8,7 @@ import re
 
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux import conf, logs, packages, service
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import age, as_dict, as_int, as_text, epoch, iso, version_key
-from ansible_collections.vmbackup.azure.plugins.module_utils.redact import public_line, redact
+from ansible_collections.vmbackup.azure.plugins.module_utils.redact import public_line
 
 # Images without a writable /etc/waagent.conf keep it elsewhere. Source: azurelinuxagent/common/osutil/*.py.
 CONFIG_PATHS = ("/etc/waagent.conf", "/usr/share/oem/waagent.conf", "/usr/share/defaults/waagent/waagent.conf")
@@ -112,21 +112,20 @@ def config(host):
         "exists": exists,
         "readable": text is not None if exists else None,
         "empty": None if text is None else not text.strip(),
+        "modified_at": None,
         "values": None,
         "duplicates": None,
         "loose": None,
         "unknown_backup_keys": None,
     }
+    info = host.stat("agent", path) if exists else None
+    if info is not None:
+        result["modified_at"] = iso(info.st_mtime)
     if text is not None:
         entries = conf.parse(text)
         values = conf.effective(text)
-        for value in values.values():
-            if isinstance(value.get("value"), str):
-                value["value"] = redact(value["value"])
-            if isinstance(value.get("effective"), str):
-                value["effective"] = redact(value["effective"])
         result.update(
-            values=values,
+            values=conf.public(values),
             duplicates=conf.duplicates(entries),
             loose=conf.loose(entries),
             unknown_backup_keys=conf.unknown_backup_keys(entries),

@@ -203,30 +203,33 @@ class Host(object):
     def glob(self, pattern):
         return sorted(self.plain(p) for p in glob.glob(self.path(pattern)))
 
-    def run(self, area, command, timeout_s):
-        """Run a command that only reads; return its standard output, or None and an entry in errors."""
+    def run(self, area, command, timeout_s, accept=(0,)):
+        """Run a command that only reads; return its standard output, or None and an entry in errors. accept: exit codes that are answers."""
         env = dict(os.environ, LC_ALL="C", LANGUAGE="C", PATH="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
         env.update(DEBIAN_FRONTEND="noninteractive", TZ="UTC")
         shown = " ".join(command)
         try:
-            with open(os.devnull) as null:
-                child = subprocess.Popen(
-                    command, stdin=null, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, start_new_session=True
-                )
-            try:
-                out, err = child.communicate(timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                self.error(area, shown, "no answer within {0} s".format(timeout_s))
-                return None
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=env,
+                timeout=timeout_s,
+                start_new_session=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            self.error(area, shown, "no answer within {0:g} s".format(timeout_s))
+            return None
         except OSError as error:
             self.error(area, shown, error.strerror or error)
             return None
-        if child.returncode != 0:
-            text = (err or out).decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
-            self.error(area, shown, "exit code {0}: {1}".format(child.returncode, text))
+        if done.returncode not in accept:
+            text = (done.stderr or done.stdout).decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+            self.error(area, shown, "exit code {0}: {1}".format(done.returncode, text))
             return None
-        return out.decode("utf-8", "replace")
+        return done.stdout.decode("utf-8", "replace")
 
     def which(self, name):
         for directory in ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"):

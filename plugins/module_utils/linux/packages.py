@@ -4,7 +4,6 @@
 """The agent's package: what is installed, what the distribution's repository offers, what keeps it where it is."""
 
 import re
-import subprocess
 
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import version_key
 
@@ -107,22 +106,10 @@ def _dpkg(host, names):
 
 
 def _rpm(host, names, timeout_s):
-    """Ask rpm for all names in one call; those that are not installed come back in words and are skipped."""
-    format_ = "%{NAME}\\t%{VERSION}-%{RELEASE}\\n"
-    try:
-        child = subprocess.Popen(
-            ["rpm", "-q", "--qf", format_] + list(names), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
-        )
-        try:
-            out = child.communicate(timeout=timeout_s)[0].decode("utf-8", "replace")
-        except subprocess.TimeoutExpired:
-            child.kill()
-            host.error("agent", "rpm -q " + " ".join(names), "no answer within {0} s".format(timeout_s))
-            return None
-    except OSError as error:
-        host.error("agent", "rpm -q " + " ".join(names), error)
-        return None
-    for line in out.split("\n"):
+    """Ask rpm for all names in one call; those that are not installed come back in words, counted in the exit code, and are skipped."""
+    command = ["rpm", "-q", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n"] + list(names)
+    out = host.run("agent", command, timeout_s, accept=range(len(names) + 1))
+    for line in (out or "").split("\n"):
         cells = line.split("\t")
         if len(cells) == 2 and cells[0] in names:
             return cells[0], cells[1]

@@ -285,6 +285,15 @@ def agent_conf_unknown_key(facts, limits):
     return found or None
 
 
+def agent_conf_not_loaded(facts, limits):
+    modified, daemons = epoch(get(facts, "agent.config.modified_at")), _daemons(facts)
+    started = epoch(daemons[0].get("started_at")) if daemons else None
+    if modified is None or started is None or modified - started <= limits["conf_margin_s"]:
+        return None
+    text = "{0} was changed at {1}, the agent that runs read it at its start at {2}"
+    return text.format(get(facts, "agent.config.path"), get(facts, "agent.config.modified_at"), daemons[0].get("started_at"))
+
+
 def agent_provisioning_agent(facts, limits):
     value = _value(facts, "Provisioning.Agent")
     if value.get("source") != "file" or value.get("effective") in (None, "auto", "cloud-init"):

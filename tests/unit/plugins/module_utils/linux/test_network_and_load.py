@@ -187,7 +187,8 @@ def test_parse_nft():
     assert firewall.parse_nft("nonsense") == ([], [])
 
 
-STATUS = "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: waagent\nStatus: {0}\nVersion: 2.7.3.0-1\n\nPackage: z\nStatus: install ok installed\n"
+STATUS = "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: waagent\nStatus: {0}\nVersion: 2.7.3.0-1\n\n"
+STATUS += "Package: z\nStatus: install ok installed\n"
 
 
 @pytest.mark.parametrize(

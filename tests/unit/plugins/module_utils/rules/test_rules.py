@@ -183,6 +183,10 @@ CASES = {
         ({"agent/config/unknown_backup_keys": []}, False),
         {"agent/config/unknown_backup_keys": None},
     ),
+    "agent_conf_not_loaded": (
+        {"agent/config/modified_at": "2026-11-21T09:50:00Z"}, {"agent/config/modified_at": "2026-11-20T00:00:00Z"},
+        ({"agent/config/modified_at": "2026-11-21T09:44:33Z"}, False), {"agent/config/modified_at": None},
+    ),
     "agent_provisioning_agent": (
         conf("Provisioning.Agent", "disabled", "disabled"), conf("Provisioning.Agent", "cloud-init", "cloud-init"),
         (conf("Provisioning.Agent", "auto", "auto"), False), {"agent/config/values/Provisioning.Agent": GONE},
@@ -301,7 +305,8 @@ CASES = {
     ),
     "mount_not_responding": (mount(responds=False), mount(), (mount(responds=None), False), {"load/filesystems": None}),
     "mount_unreadable": (mount(error="Stale file handle"), mount(), (mount(error=""), False), {"load": None}),
-    "filesystem_full": (mount(used_percent=90), mount(), (mount(used_percent=89, inodes_used_percent=94), False), mount(used_percent=None, inodes_used_percent=None)),
+    "filesystem_full": (mount(used_percent=90), mount(), (mount(used_percent=89, inodes_used_percent=94), False),
+                        mount(used_percent=None, inodes_used_percent=None)),
     "load_cpu_high": (
         {"load/cpu/busy_percent": 99.0, "load/pressure/cpu/some_avg60": 80.0}, {"load/cpu/busy_percent": 99.0, "load/pressure/cpu/some_avg60": 1.0},
         ({"load/cpu/busy_percent": 90.0, "load/pressure": None, "load/cpu/load_1m": 4.0}, True), {"load/cpu": None},
