@@ -136,6 +136,10 @@ _add(
     action="Bring /etc/waagent.conf back from a backup or from the package (apt: reinstall with --force-confmiss; dnf, zypper: reinstall).",
 )  # fmt: skip
 _add(
+    2, "agent_conf_unreadable", "blocker", "The agent cannot read its configuration", codes=AGENT, doc=LINUX_AGENT,
+    action="Correct the file by hand, or bring /etc/waagent.conf back from a backup or from the package. Do not restart the agent before.",
+)  # fmt: skip
+_add(
     2, "agent_conf_empty", "blocker", "The agent's configuration is empty", codes=AGENT, doc=LINUX_AGENT,
     action="Bring /etc/waagent.conf back from a backup or from the package.",
 )  # fmt: skip

@@ -22,7 +22,7 @@ STATUSES = (
     ("lost", "lost", "bad"),
     ("failed", "failed", "bad"),
     ("left_over", "left over", "bad"),
-    ("found", "needs attention", "bad"),
+    ("found", "in need of attention", "bad"),
     ("deferred", "deferred", "warn"),
     ("would_repair", "would be repaired", "warn"),
     ("would_undo", "would be undone", "warn"),
@@ -392,7 +392,7 @@ proves that it works: start one now for the repaired machines.</p>{% endif %}
 <p class="dim"><span class="word {{ tone(finding) }}">{{ state_words[finding.state] if finding.state != "left" else finding.severity }}</span>
 &middot; {{ finding.id }}{% if causes.get(finding.cause) %} &middot; cause: {{ causes[finding.cause] }}{% endif %}
 {% if finding.side == "azure" %}&middot; to be solved in Azure{% endif %}
-{% if finding.codes %}&middot; {{ finding.codes | join(", ") }}{% endif %}{% if finding.doc and finding.doc.startswith("https://") %}
+{% if finding.explains_error_code %}&middot; explains the error code of the job{% endif %}{% if finding.doc and finding.doc.startswith("https://") %}
 &middot; <a href="{{ finding.doc }}" rel="noreferrer">documentation</a>{% endif %}</p>
 {% if finding.evidence %}<ul>{% for line in finding.evidence %}<li><code>{{ line }}</code></li>{% endfor %}</ul>{% endif %}
 {% if finding.next %}<p><b>Next:</b> {{ finding.next }}</p>{% endif %}

@@ -106,11 +106,20 @@ def config(host):
             path = candidate
             break
     exists = host.exists("agent", path)
-    text = host.read("agent", path, 1 << 20) if exists else None
+    raw = host.read_bytes("agent", path, 1 << 20) if exists else None
+    text, problem = None, None
+    if raw is not None:
+        try:
+            text = conf.decode(raw, path)
+        except conf.ConfError as error:
+            problem = str(error)
+    elif exists and os.path.isdir(host.path(path)):
+        problem = "it is a directory"
     result = {
         "path": path,
         "exists": exists,
-        "readable": text is not None if exists else None,
+        "readable": raw is not None if exists else None,
+        "problem": problem,
         "empty": None if text is None else not text.strip(),
         "modified_at": None,
         "values": None,

@@ -234,6 +234,11 @@ def agent_conf_missing(facts, limits):
     return "{0} does not exist".format(get(facts, "agent.config.path"))
 
 
+def agent_conf_unreadable(facts, limits):
+    problem = get(facts, "agent.config.problem")
+    return "{0}: {1}".format(get(facts, "agent.config.path"), problem) if problem else None
+
+
 def agent_conf_empty(facts, limits):
     return (
         "{0} is empty; the agent refuses to start with it".format(get(facts, "agent.config.path"))
@@ -288,6 +293,8 @@ def agent_conf_unknown_key(facts, limits):
 def agent_conf_not_loaded(facts, limits):
     modified, daemons = epoch(get(facts, "agent.config.modified_at")), _daemons(facts)
     started = epoch(daemons[0].get("started_at")) if daemons else None
+    if get(facts, "agent.config.problem") or get(facts, "agent.config.empty"):
+        return None  # a restart would end the agent that still runs
     if modified is None or started is None or modified - started <= limits["conf_margin_s"]:
         return None
     text = "{0} was changed at {1}, the agent that runs read it at its start at {2}"

@@ -162,6 +162,9 @@ CASES = {
         both(OLD, {"agent/package/version": None, "agent/package/candidate": "2.7.3.0-1"}),
     ),
     "agent_conf_missing": ({"agent/config/exists": False}, {}, ({"agent/config/readable": False}, False), {"agent/config/exists": None}),
+    "agent_conf_unreadable": (
+        {"agent/config/problem": "it is a directory"}, {}, ({"agent/config/problem": "", "agent/config/readable": False}, False), {"agent/config": None},
+    ),
     "agent_conf_empty": ({"agent/config/empty": True}, {}, ({"agent/config/empty": False}, False), {"agent/config/empty": None}),
     "agent_extensions_disabled": (
         conf("Extensions.Enabled", "n", False), {}, (conf("Extensions.Enabled", "no", True, valid=False), False), {"agent/config/values": None},
