@@ -91,7 +91,7 @@ molecule: lab ## the scenarios of extensions/molecule on the lab
 
 lab-test: lab ## everything that is shown on real guests beside the scenarios
 	@tests/tools/setup.sh cores
-	@$(ANSIBLE) $(IN_TREE) $(BIN)/python -m pytest -q -p no:cacheprovider tests/lab
+	@$(ANSIBLE) $(IN_TREE) $(BIN)/python -m pytest -v -p no:cacheprovider --durations=10 tests/lab
 
 test: check unit36 ## everything that must hold, from lint to the lab
 	@FUZZ_CASES=20000 $(MAKE) --no-print-directory fuzz

@@ -65,7 +65,8 @@ def snapshot_command_late(facts, limits):
 def snapshot_host_failed(facts, limits):
     found = coded(facts, "snapshot_host_failed", "host_call_failed") or []
     for name, code in sorted((get(facts, "extension.snapshot.host_codes") or {}).items()):
-        if code in HOST_CODES:
+        unreachable = code == 555 and finding_of(get(facts, "extension.snapshot.code")) == "snapshot_no_network"
+        if code in HOST_CODES and not unreachable:
             found.append("{0}={1}: {2}".format(name, code, HOST_CODES[code]))
     return found or None
 
@@ -154,17 +155,17 @@ def filesystem_full(facts, limits):
 def load_cpu_high(facts, limits):
     cpu = get(facts, "load.cpu") or {}
     busy, count, load_1m = cpu.get("busy_percent"), cpu.get("count"), cpu.get("load_1m")
-    if busy is None or busy < limits["cpu_busy_percent"]:
+    if busy is None or load_1m is None or not count:
         return None
-    pressure = get(facts, "load.pressure.cpu.some_avg60")
-    text = "processors are busy to {0} % (over {1} ms)".format(busy, cpu.get("window_ms"))
-    if pressure is not None:
-        if pressure < limits["cpu_pressure_percent"]:
-            return None  # busy at the moment of looking, but nothing has been waiting
-        return "{0}, and tasks waited for them {1} % of the last minute".format(text, pressure)
-    if load_1m is None or not count or load_1m / count < limits["cpu_load_per_processor"]:
+    # Busy at the moment of looking alone may be the looking.
+    if busy < limits["cpu_busy_percent"] or load_1m / count < limits["cpu_load_per_processor"]:
         return None
-    return "{0}, and {1} processes per processor wanted them in the last minute".format(text, round(load_1m / count, 1))
+    text = "processors are busy to {0} % (over {1} ms), and {2} processes wanted each of them in the last minute"
+    found = [text.format(busy, cpu.get("window_ms"), round(load_1m / count, 1))]
+    waited = get(facts, "load.pressure.cpu.some_avg60")
+    if waited is not None:
+        found.append("tasks waited for a processor {0} % of the last minute (/proc/pressure/cpu)".format(waited))
+    return found
 
 
 def load_memory_high(facts, limits):

@@ -311,8 +311,8 @@ CASES = {
     "filesystem_full": (mount(used_percent=90), mount(), (mount(used_percent=89, inodes_used_percent=94), False),
                         mount(used_percent=None, inodes_used_percent=None)),
     "load_cpu_high": (
-        {"load/cpu/busy_percent": 99.0, "load/pressure/cpu/some_avg60": 80.0}, {"load/cpu/busy_percent": 99.0, "load/pressure/cpu/some_avg60": 1.0},
-        ({"load/cpu/busy_percent": 90.0, "load/pressure": None, "load/cpu/load_1m": 4.0}, True), {"load/cpu": None},
+        {"load/cpu/busy_percent": 99.0, "load/cpu/load_1m": 4.0}, {"load/cpu/busy_percent": 99.0, "load/cpu/load_1m": 1.0},
+        ({"load/cpu/busy_percent": 90.0, "load/pressure": None, "load/cpu/load_1m": 1.8}, True), {"load/cpu/busy_percent": 99.0, "load/cpu/load_1m": None},
     ),
     "load_memory_high": ({"load/memory/used_percent": 97.0}, {}, ({"load/memory/used_percent": 90}, True), {"load/memory": None}),
     "load_io_pressure": ({"load/pressure/io/full_avg10": 70.0}, {}, ({"load/pressure/io/full_avg10": 40}, True), {"load/pressure": None}),
@@ -403,6 +403,12 @@ def test_storage_weighs_less_while_the_host_relays():
     assert evaluate(patched(probe("storage")))[0]["severity"] == "notice"
     found = {f["id"]: f["severity"] for f in evaluate(patched(both(probe("storage"), probe("hostgaplugin"))))}
     assert found["storage_unreachable"] == "blocker"
+
+
+def test_a_host_that_was_not_reached_is_told_by_the_failed_snapshot():
+    codes = {"extension/snapshot/host_codes": {"hostStatusCodeDoSnapshot": 555}}
+    assert ids(patched(both(codes, {"extension/snapshot/code": 76}))) == ["snapshot_no_network"]
+    assert ids(patched(both(codes, {"extension/snapshot/code": 1}))) == ["snapshot_host_failed"]
 
 
 def test_goal_state_errors_are_cleared_by_a_later_success():
