@@ -5,7 +5,7 @@
 set -eu
 
 apt-get update
-apt-get install -y --no-install-recommends zypper rpm python3-distro python3-pkg-resources
+apt-get install -y --no-install-recommends zypper rpm python3-rpm python3-distro python3-pkg-resources
 cat > /etc/os-release <<'END'
 NAME="SLES"
 VERSION="15-SP5"
