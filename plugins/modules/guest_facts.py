@@ -130,7 +130,7 @@ def main():
         module.fail_json(msg="guest_facts reads Linux guests; this one says that it is {0}.".format(platform.system()))
     if module.params["timeout_s"] <= 0 or module.params["log_bytes"] <= 0 or module.params["cpu_window_ms"] < 0:
         module.fail_json(msg="timeout_s and log_bytes must be above 0, cpu_window_ms must not be negative.")
-    module.exit_json(changed=False, ansible_facts={"vmbackup": collect(module.params)})
+    module.exit_json(changed=False, ansible_facts={"vmbackup": collect(module.params, module.run_command)})
 
 
 if __name__ == "__main__":

@@ -74,15 +74,16 @@ def network(host, context, options, started):
     }
 
 
-def collect(options, root="", now=None):
+def collect(options, run_command=None, root="", now=None):
     """Return ``ansible_facts.vmbackup`` of this guest.
 
     :param options: dictionary with the keys of ``facts.argument_spec()``.
+    :param run_command: ``AnsibleModule.run_command``.
     :param root: prefix of every path that is read, for tests.
     :param now: present time in seconds since the epoch, for tests.
     """
     began = time.monotonic()
-    host = Host(root, now)
+    host = Host(root, now, run_command)
     wanted = areas(options["gather_subset"])
     cpu_before = load.cpu_reading(host)
     context = {"system": system.collect(host), "processes": system.processes(host), "agent": None, "environment": []}

@@ -7,11 +7,13 @@ import errno
 import glob
 import json
 import os
-import subprocess
+import threading
 import time
 from datetime import datetime, timedelta, timezone
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
+PROGRAMS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin")
+KILLED = (-9, 137)  # how a command ends that timeout(1) killed
 
 
 def iso(epoch):
@@ -96,9 +98,11 @@ class Host(object):
 
     :param root: prefix of every path, for tests on a tree of their own.
     :param now: present time in seconds since the epoch.
+    :param run_command: ``AnsibleModule.run_command``; without it no command can be asked.
     """
 
-    def __init__(self, root="", now=None):
+    def __init__(self, root="", now=None, run_command=None):
+        self._run_command = run_command
         self.root = root.rstrip("/")
         self.now = time.time() if now is None else now
         self.errors = []
@@ -204,35 +208,43 @@ class Host(object):
         return sorted(self.plain(p) for p in glob.glob(self.path(pattern)))
 
     def run(self, area, command, timeout_s, accept=(0,)):
-        """Run a command that only reads; return its standard output, or None and an entry in errors. accept: exit codes that are answers."""
-        env = dict(os.environ, LC_ALL="C", LANGUAGE="C", PATH="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
-        env.update(DEBIAN_FRONTEND="noninteractive", TZ="UTC")
+        """Run a command that only reads; return its standard output, or None and an entry in errors. accept: exit codes that are answers.
+
+        ``run_command`` has no deadline and waits for a process that hangs in the kernel, so it works in a thread that can be given up,
+        and timeout(1) ends the process.
+        """
         shown = " ".join(command)
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=env,
-                timeout=timeout_s,
-                start_new_session=True,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
+        if self._run_command is None:
+            self.error(area, shown, "commands cannot be run here")
+            return None
+        env = {"LC_ALL": "C", "LANGUAGE": "C", "TZ": "UTC", "PATH": ":".join(PROGRAMS), "DEBIAN_FRONTEND": "noninteractive"}
+        limited = (["timeout", "-s", "KILL", "{0:g}".format(timeout_s)] if self.which("timeout") else []) + command
+        answer = []
+
+        def work():
+            try:
+                answer.extend(self._run_command(limited, environ_update=env, handle_exceptions=False, expand_user_and_vars=False))
+            except Exception as error:  # what went wrong is the answer
+                answer.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.daemon = True
+        thread.start()
+        thread.join(timeout_s + 0.5)
+        if not answer or answer[0] in KILLED:
             self.error(area, shown, "no answer within {0:g} s".format(timeout_s))
             return None
-        except OSError as error:
-            self.error(area, shown, error.strerror or error)
+        if isinstance(answer[0], Exception):
+            self.error(area, shown, getattr(answer[0], "strerror", None) or answer[0])
             return None
-        if done.returncode not in accept:
-            text = (done.stderr or done.stdout).decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
-            self.error(area, shown, "exit code {0}: {1}".format(done.returncode, text))
+        code, out, err = answer
+        if code not in accept:
+            self.error(area, shown, "exit code {0}: {1}".format(code, (err or out).strip().rpartition("\n")[2][:200]))
             return None
-        return done.stdout.decode("utf-8", "replace")
+        return out
 
     def which(self, name):
-        for directory in ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"):
+        for directory in PROGRAMS:
             path = directory + "/" + name
             if os.access(self.path(path), os.X_OK):
                 return path

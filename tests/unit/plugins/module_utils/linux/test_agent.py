@@ -234,3 +234,38 @@ def test_host_never_blocks_on_a_pipe(tmp_path):
 
     os.mkfifo(str(tmp_path / "etc"))
     assert Host(str(tmp_path)).read("agent", "/etc") in (None, "")
+
+
+def test_a_command_that_hangs_costs_its_deadline():
+    import time
+
+    def hangs(command, **_options):
+        time.sleep(5)
+        return 0, "late", ""
+
+    host = Host(run_command=hangs)
+    started = time.monotonic()
+    assert host.run("agent", ["systemctl", "show"], 0.2) is None
+    assert time.monotonic() - started < 2
+    assert host.errors == [{"area": "agent", "what": "systemctl show", "error": "no answer within 0.2 s"}]
+
+
+@pytest.mark.parametrize(
+    "answer, accept, out, error",
+    [
+        ((0, "text\n", ""), (0,), "text\n", None),
+        ((1, "text\n", ""), (0, 1), "text\n", None),
+        ((1, "", "first\nlast\n"), (0,), None, "exit code 1: last"),
+        ((137, "", ""), (0,), None, "no answer within 1 s"),
+        (OSError(2, "No such file or directory"), (0,), None, "No such file or directory"),
+    ],
+)
+def test_the_answer_of_a_command(answer, accept, out, error):
+    def run_command(command, **_options):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    host = Host(run_command=run_command)
+    assert host.run("agent", ["x"], 1, accept) == out
+    assert [entry["error"] for entry in host.errors] == ([error] if error else [])
