@@ -319,12 +319,19 @@ def change(module, runner, action, name, version, unhold):
 
 def work(module):
     options = module.params
-    host = Host()
+    host = Host(run_command=module.run_command)
     facts = system.collect(host)
     family = facts["distribution"]["family"]
     if facts["image_based"]:
         raise PackageError("This system is built from an image and takes no packages; update the image to get another agent.")
     found = look(host, family, options["name"])
+    if host.errors:
+        error = host.errors[0]
+        raise PackageError(
+            "Asking the package manager failed ({0}): {1}. Nothing was changed; run it by hand on the guest to see why.".format(
+                error["what"], error["error"]
+            )
+        )
     if found["manager"] is None:
         raise PackageError(
             "No package manager of a known family was found ({0}); install the agent the way its vendor describes.".format(

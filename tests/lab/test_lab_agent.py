@@ -123,6 +123,17 @@ def test_each_remedy_alone_is_idempotent(lab, tmp_path, remedy, variables, look)
     assert second.returncode == 0 and "changed=0" in second.stdout, second.stdout
 
 
+def test_a_missing_agent_is_installed_on_suse_and_taken_away_by_undo(lab, tmp_path):
+    lab.plant({"f08": "agent_missing"})
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f08"], tmp_path)
+    assert code == 0, output
+    assert list(findings(report, "f08")) == ["agent_missing"] and host_of(report, "f08")["status"] == "repaired"
+    assert "run-exthandlers" in lab.shell("f08", "pgrep -af run-exthandlers")
+    code, output, report = lab.playbook("vmbackup.azure.undo", ["f08"], tmp_path)
+    assert code == 0, output
+    assert "not installed" in lab.shell("f08", "rpm -q python3-azure-agent || true")
+
+
 def test_remediate_from_core_216_and_221(lab, tmp_path):
     for core in ("2.16", "2.21"):
         if not os.path.isdir(os.path.join(CACHE, "core-" + core)):

@@ -33,7 +33,7 @@ make_venv() {
     "$python" -m venv "$cache/$name"
     # The pip that comes with Python 3.6 does not ask which Python a package needs.
     case $name in python36) "$cache/$name/bin/python" -m pip install --quiet --disable-pip-version-check 'pip==21.3.1' 2>/dev/null ;; esac
-    "$cache/$name/bin/python" -m pip install --quiet --disable-pip-version-check "$@" || { say "Could not install $* into $name."; exit 1; }
+    "$cache/$name/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >"$cache/$name.log" 2>&1 || { cat "$cache/$name.log" >&2; say "Could not install $* into $name."; exit 1; }
     printf '%s' "$recipe" >"$cache/$name/recipe"
 }
 

@@ -14,6 +14,8 @@ NAMES = {
     "azurelinux": ("WALinuxAgent",),
     "suse": ("python3-azure-agent", "python-azure-agent", "WALinuxAgent"),
 }
+# Exit codes that say "no such package", which is an answer.
+NOTHING_FOUND_ZYPPER, NOTHING_FOUND_YUM = 104, 1
 MANAGERS = {
     "debian": ("apt-get",),
     "redhat": ("dnf", "yum"),
@@ -138,12 +140,12 @@ def candidate(host, manager, names, timeout_s):
             version = parse_apt_policy(host.run("agent", ["apt-cache", "policy", name], timeout_s))
         elif manager == "zypper":
             command = ["zypper", "--non-interactive", "--quiet", "--no-refresh", "search", "-s", "--match-exact", "-t", "package", name]
-            version = parse_zypper_search(host.run("agent", command, timeout_s), name)
+            version = parse_zypper_search(host.run("agent", command, timeout_s, accept=(0, NOTHING_FOUND_ZYPPER)), name)
         elif manager == "dnf":
             command = ["dnf", "-q", "-C", "repoquery", "--available", "--latest-limit=1", "--qf", "%{version}-%{release}", name]
             version = _newest(host.run("agent", command, timeout_s))
         elif manager in ("yum", "tdnf"):
-            out = host.run("agent", [manager, "-q", "-C", "list", "available", name], timeout_s) or ""
+            out = host.run("agent", [manager, "-q", "-C", "list", "available", name], timeout_s, accept=(0, NOTHING_FOUND_YUM)) or ""
             rows = [line.split() for line in out.split("\n") if line.startswith(name)]
             version = _newest("\n".join(row[1] for row in rows if len(row) > 1))
         if version:
