@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 
-from ansible_collections.vmbackup.azure.plugins.module_utils import redact
+from ansible_collections.vmbackup.azure.plugins.module_utils import ip_ranges, redact
 from ansible_collections.vmbackup.azure.plugins.module_utils.findings import evaluate, remedies
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux import (
     agent,
@@ -99,6 +99,27 @@ def secret(raw):
     assert "S3cr3tS3cr3t" not in redact.public_line(marked, 10**6), "a signature came through"
 
 
+def ranges(raw):
+    try:
+        document = ip_ranges.parse(raw)
+        every = ip_ranges.networks(document.tags.values(), "all")
+        found = ip_ranges.answer(document, family="all")
+    except ip_ranges.IpRangesError as refused:
+        assert "\n" not in str(refused), "not one sentence"
+        return
+    for version, networks in every.items():
+        merged = ip_ranges.merge(networks, version)
+        assert all(any(one[0] <= first and last <= one[1] for one in merged) for first, last in networks), "an address is lost"
+        assert ip_ranges.merge(merged, version) == merged, "not the fewest prefixes"
+    for wanted in sorted(document.tags)[:3]:
+        for regions in ((), ("westeurope",)):
+            try:
+                ip_ranges.select(document, [wanted[:-1]], regions)
+            except ip_ranges.IpRangesError:
+                pass  # no such tag or region, in one sentence
+    assert found["counts"]["ipv4"] + found["counts"]["ipv6"] == len(found["prefixes"])
+
+
 SHOW = b"Id=walinuxagent.service\nLoadState=loaded\nActiveState=active\nExecStart={ path=/usr/bin/python3 ; argv[]=/usr/bin/python3 -u /x -daemon ; }\n"
 MOUNTS = b"/dev/sda1 / ext4 rw,relatime 0 0\n//s/a\\040b /mnt/a\\040b cifs rw 0 0\n"
 INTERFACES = b"auto eth0\niface eth0 inet dhcp\nsource /etc/network/interfaces.d/*\n"
@@ -154,6 +175,8 @@ TARGETS = {
     "times": (lambda raw: (host.epoch(text(raw)), extension.parse_time(text(raw)), extension.parse_ticks(text(raw)), host.iso(host.as_int(text(raw)))),
               [b"2026-01-31T02:03:04.123456Z", b"/Date(1717171717000)/", b"636953997844977993"]),
     "secrets": (secret, [fixture("waagent", "vm_settings.json")[:4000], fixture("waagent", "ext_conf.xml")[:4000]]),
+    "service tags": (ranges, [fixture("azure-ip-ranges", "ServiceTags_Public_20260622-excerpt.json")]),
+    "public ip ranges": (ranges, [fixture("azure-ip-ranges", "PublicIPs_20160418-invented.xml")]),
     "decision": (decide, [fixture("facts", "healthy-debian12.json")]),
     "decision with a value missing": (known_shape, [b"x"]),
 }  # fmt: skip
