@@ -75,7 +75,7 @@ def explain(collected):
         return "Becoming root with sudo needs a password. Give ansible_become_password or run with -K, then diagnose again."
     if "syntaxerror" in low or "requires a minimum of python" in low or "python version" in low:
         return "The guest's Python is too old for this ansible-core (it says: {0}). Use ansible-core 2.16 for Python 3.6 and 3.7.".format(
-            " ".join(text.split())[-200:]
+            public_line(text[-200:])
         )
     # Of a traceback only the last line says what happened; a person who wants the rest runs with -vvv.
     said = [line.strip() for line in text.split("\n") if line.strip()]

@@ -72,6 +72,10 @@ _add(
     action="Lead 168.63.129.16 to the gateway of the primary interface; look for a VPN or a second interface that took the default route.",
 )  # fmt: skip
 _add(
+    1, "mac_address_foreign", "notice", "The network configuration names a MAC address of another machine", codes=NETWORK, doc=HOST_ADDRESS,
+    action="Correct or remove the address; a machine that was copied or got a new network interface loses its network at the next boot.",
+)  # fmt: skip
+_add(
     1, "firewall_blocks_host", "blocker", "The guest's own packet filter blocks the Azure host", codes=NETWORK, doc=HOST_ADDRESS,
     action="Remove the rule shown, or put before it one that lets root reach 168.63.129.16 on TCP ports 80 and 32526.",
 )  # fmt: skip
@@ -235,6 +239,18 @@ _add(
 _add(
     2, "agent_python_unusual", "notice", "The agent runs on a Python that the distribution did not install", codes=AGENT, doc=LINUX_AGENT,
     action="Point the system's python3 back to the distribution's interpreter.",
+)  # fmt: skip
+_add(
+    2, "agent_openssl_missing", "risk", "The agent's openssl is missing", codes=AGENT, doc=LINUX_AGENT,
+    action="Install openssl from the distribution, or correct OS.OpensslPath in the agent's configuration and restart the agent.",
+)  # fmt: skip
+_add(
+    2, "agent_openssl_unusual", "notice", "The agent uses an openssl that the distribution did not install", codes=AGENT, doc=LINUX_AGENT,
+    action="Let OS.OpensslPath name the distribution's openssl; certificates of the extensions depend on it.",
+)  # fmt: skip
+_add(
+    2, "agent_fips_not_set", "risk", "The system is in FIPS mode, and the agent does not know", codes=STATUS, doc=LINUX_AGENT,
+    action="Set OS.EnableFIPS=y in the agent's configuration and restart the agent; certificates cannot be read otherwise.",
 )  # fmt: skip
 _add(
     2, "agent_lib_dir_noexec", "blocker", "The agent's directory is mounted noexec", codes=AGENT, doc=LINUX_AGENT,

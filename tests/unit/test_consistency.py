@@ -11,6 +11,7 @@ import re
 import pytest
 from ansible_collections.vmbackup.azure.plugins.module_utils.catalogue import CATALOGUE, CAUSES
 from ansible_collections.vmbackup.azure.plugins.module_utils.findings import RULES
+from ansible_collections.vmbackup.azure.plugins.module_utils.linux.packages import NAMES
 from ansible_collections.vmbackup.azure.plugins.module_utils.snapshot_codes import CODES
 
 yaml = pytest.importorskip("yaml")
@@ -84,6 +85,10 @@ def test_defaults_of_roles_are_those_of_their_specification(role):
             if name.startswith(role + "_"):
                 described.setdefault(name, set()).add(repr(option.get("default")))
     assert {name: {repr(value)} for name, value in defaults.items()} == described
+
+
+def test_role_and_collector_look_for_the_same_packages():
+    assert load("roles", "agent", "vars", "main.yml")["__agent_package_names"] == {family: list(names) for family, names in NAMES.items()}
 
 
 def test_documents_name_only_findings_that_exist():

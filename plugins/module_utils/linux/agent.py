@@ -234,6 +234,14 @@ def python_of(host, exec_start):
     return {"path": path, "exists": os.path.exists(resolved), "resolved": host.plain(resolved)}
 
 
+def openssl_of(host, path):
+    """Return the openssl that the agent is told to use: path, exists, resolved."""
+    if not path:
+        return {"path": None, "exists": None, "resolved": None}
+    resolved = os.path.realpath(host.path(path))
+    return {"path": path, "exists": os.path.exists(resolved), "resolved": host.plain(resolved)}
+
+
 def running_version(processes, beat, installed):
     """Return (version, source) of the extension handler that really runs, the one that the platform's minimum is about."""
     handlers = processes["handler"]
@@ -299,6 +307,7 @@ def collect(host, context, options):
         "auto_update": {"directories": None if names is None else update_directories(host, directory, names)},
         "lib_dir": lib_dir(host, directory, context["mounts"]),
         "python": python_of(host, (service_facts or {}).get("exec_start")),
+        "openssl": openssl_of(host, setting(configuration, "OS.OpensslPath", None)),
         "log": {
             "path": LOG_PATH,
             "size_bytes": size,

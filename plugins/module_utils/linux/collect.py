@@ -66,6 +66,7 @@ def network(host, context, options, started):
         "probes": results,
         "region": region,
         "cloud": cloud,
+        "foreign_macs": guarded(host, "network", "MAC addresses", routes.foreign_macs, host),
         "resolvers": resolvers(host),
         "proxy": guarded(host, "network", "proxies", proxy.collect, *proxies),
         "firewall": guarded(host, "network", "packet filter", firewall.collect, host, options["timeout_s"])

@@ -5,6 +5,7 @@
 
 import errno
 import fcntl
+import re
 import socket
 import struct
 
@@ -118,6 +119,33 @@ def primary(host, routes):
         mask = interface_address(name, _SIOCGIFNETMASK)
         result["prefix_length"] = bin(number(mask)).count("1") if mask else None
     return result
+
+
+_MAC = re.compile(r"(?i)(?<![0-9a-f:-])(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}(?![0-9a-f:-])")
+CONFIGURED = (
+    "/etc/netplan/*.yaml",
+    "/etc/sysconfig/network-scripts/ifcfg-*",
+    "/etc/sysconfig/network/ifcfg-*",
+    "/etc/systemd/network/*.network",
+    "/etc/NetworkManager/system-connections/*",
+)
+
+
+def parse_macs(text):
+    """Return the MAC addresses that lines of a network configuration name, comments left out, in lower case with colons."""
+    lines = [line for line in (text or "").split("\n") if not line.lstrip().startswith(("#", ";"))]
+    return [mac.lower().replace("-", ":") for mac in _MAC.findall("\n".join(lines))]
+
+
+def foreign_macs(host):
+    """Return the configured MAC addresses that no interface has, as a copied machine keeps them: path, mac."""
+    own = set()
+    for name in host.names("network", "/sys/class/net") or []:
+        own.add((host.read("network", "/sys/class/net/{0}/address".format(name), 64) or "").strip().lower())
+    found = []
+    for path in [path for pattern in CONFIGURED for path in host.glob(pattern)]:
+        found += [{"path": path, "mac": mac} for mac in parse_macs(host.read("network", path, 65536)) if mac not in own]
+    return found if own else []
 
 
 def collect(host):

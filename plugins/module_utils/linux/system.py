@@ -81,6 +81,7 @@ def collect(host):
         "python_version": platform.python_version(),
         "privileged": host.privileged,
         "uptime_s": uptime(host),
+        "fips": {"0": False, "1": True}.get((host.read("system", "/proc/sys/crypto/fips_enabled", 8) or "").strip()),
         "image_based": bool(host.exists("system", "/run/ostree-booted") or host.exists("system", "/usr/share/oem/waagent.conf")),
     }
 

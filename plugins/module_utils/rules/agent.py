@@ -6,7 +6,7 @@
 import re
 
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import epoch, version_key
-from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import Evidence, duration, get, items, quoted, size, verdict
+from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import duration, get, items, quoted, size, verdict
 
 BACKUP_SWITCH = "Extensions.Enabled"
 
@@ -408,8 +408,38 @@ def agent_python_missing(facts, limits):
     return "the agent's interpreter {0} does not exist (resolved: {1})".format(python.get("path"), python.get("resolved"))
 
 
+def _unusual(facts, name):
+    """Say whether a program of the agent lies where no distribution puts one; a link to it counts as what it leads to."""
+    resolved = get(facts, "agent.{0}.resolved".format(name))
+    strange = bool(resolved) and resolved.startswith(("/usr/local/", "/opt/", "/home/", "/root/"))
+    return resolved if strange and get(facts, "agent.{0}.exists".format(name)) is not False else None
+
+
 def agent_python_unusual(facts, limits):
-    resolved = get(facts, "agent.python.resolved")
-    if not resolved or get(facts, "agent.python.exists") is False or not resolved.startswith(("/usr/local/", "/opt/", "/home/", "/root/")):
+    resolved = _unusual(facts, "python")
+    if not resolved:
         return None
-    return Evidence("the agent's interpreter {0} is {1}, which no distribution installs".format(get(facts, "agent.python.path"), resolved))
+    return "the agent's interpreter {0} is {1}, which no distribution installs".format(get(facts, "agent.python.path"), resolved)
+
+
+def agent_openssl_missing(facts, limits):
+    openssl = get(facts, "agent.openssl") or {}
+    if openssl.get("exists") is not False or agent_missing(facts, limits):
+        return None
+    return "the agent uses {0} for its certificates, and there is no such program".format(openssl.get("path"))
+
+
+def agent_openssl_unusual(facts, limits):
+    resolved = _unusual(facts, "openssl")
+    if not resolved:
+        return None
+    return "the agent's openssl {0} is {1}, which no distribution installs".format(get(facts, "agent.openssl.path"), resolved)
+
+
+def agent_fips_not_set(facts, limits):
+    value = _value(facts, "OS.EnableFIPS")
+    if not get(facts, "system.fips") or value.get("effective") is not False:
+        return None
+    return "the system runs in FIPS mode (/proc/sys/crypto/fips_enabled is 1), but {0}: OS.EnableFIPS={1}".format(
+        _where(facts, value), value.get("value") or "n"
+    )

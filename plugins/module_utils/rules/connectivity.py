@@ -47,6 +47,11 @@ def route_wireserver_not_primary(facts, limits):
     return "{0} is routed by {1} from {2}; the primary interface is {3} with {4}".format(WIRESERVER, where, source, primary, address)
 
 
+def mac_address_foreign(facts, limits):
+    text = "{path} names the MAC address {mac}, which no interface of this machine has"
+    return [text.format(**entry) for entry in items(facts, "network.foreign_macs")] or None
+
+
 def firewall_blocks_host(facts, limits):
     return items(facts, "network.firewall.drops_root") or None
 

@@ -51,6 +51,22 @@ def test_matching_prefers_prefix_then_metric():
     assert routes.matching(parsed, "168.63.129.16")["interface"] == "eth0"
 
 
+def test_parse_macs():
+    text = "# match 00:0d:3a:00:00:09\n  macaddress: 00:0D:3A:00:00:01\nHWADDR=00-0d-3a-00-00-02\nuuid=00:0d:3a:00:00:03:04\n"
+    assert routes.parse_macs(text) == ["00:0d:3a:00:00:01", "00:0d:3a:00:00:02"]
+
+
+def test_foreign_macs(tmp_path):
+    for name, text in (
+        ("sys/class/net/eth0/address", "00:0d:3a:00:00:01\n"),
+        ("etc/netplan/50-x.yaml", "mac: 00:0d:3a:00:00:01\nmac: 00:0d:3a:00:00:02\n"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert routes.foreign_macs(Host(str(tmp_path))) == [{"path": "/etc/netplan/50-x.yaml", "mac": "00:0d:3a:00:00:02"}]
+
+
 def test_kernel_lookup_of_this_machine():
     assert routes.kernel_lookup("127.0.0.1") == ("127.0.0.1", None)
 

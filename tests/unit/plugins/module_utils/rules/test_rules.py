@@ -104,6 +104,10 @@ CASES = {
         (both(probe("wireserver"), {"network/routes/168.63.129.16": {"ok": True, "kind": "host", "device": "eth0", "source": "10.94.0.99"}}), False),
         both(probe("wireserver"), {"network/primary/address": None}),
     ),
+    "mac_address_foreign": (
+        {"network/foreign_macs": [{"path": "/etc/netplan/50-cloud-init.yaml", "mac": "00:0d:3a:00:00:01"}]}, {},
+        ({"network/foreign_macs": []}, False), {"network/foreign_macs": None},
+    ),
     "firewall_blocks_host": (
         {"network/firewall/drops_root": ["iptables -t filter -A OUTPUT -d 168.63.129.16/32 -j DROP"]},
         {"network/firewall/agent_rules": ["iptables -t security ..."]},
@@ -255,6 +259,17 @@ CASES = {
     "agent_python_unusual": (
         {"agent/python/resolved": "/usr/local/bin/python3.12"}, {}, ({"agent/python/resolved": "/usr/localbin/python3"}, False),
         {"agent/python/resolved": None},
+    ),
+    "agent_openssl_missing": (
+        {"agent/openssl": {"path": "/usr/bin/openssl", "exists": False, "resolved": "/usr/bin/openssl"}}, {},
+        ({"agent/openssl": {"path": None, "exists": None, "resolved": None}}, False), {"agent/openssl": None},
+    ),
+    "agent_openssl_unusual": (
+        {"agent/openssl": {"path": "/usr/bin/openssl", "exists": True, "resolved": "/usr/local/bin/openssl"}}, {},
+        ({"agent/openssl": {"path": "/usr/bin/openssl", "exists": True, "resolved": "/usr/localbin/openssl"}}, False), {"agent/openssl": None},
+    ),
+    "agent_fips_not_set": (
+        {"system/fips": True}, {"system/fips": False}, (both({"system/fips": True}, conf("OS.EnableFIPS", "y", True)), False), {"system/fips": None},
     ),
     "agent_lib_dir_noexec": ({"agent/lib_dir/noexec": True}, {}, ({"agent/lib_dir/noexec": False}, False), {"agent/lib_dir": None}),
     "agent_lib_dir_read_only": (
