@@ -56,7 +56,7 @@ def _upstream(version):
 
 def agent_missing(facts, limits):
     gone = get(facts, "agent.package.installed") is False and get(facts, "agent.binary") is None and not _daemons(facts)
-    if "agent" not in (facts or {}) or not gone or get(facts, "agent.binary") or get(facts, "agent.service.load_state") == "loaded":
+    if not gone or get(facts, "agent.service.load_state") == "loaded":
         return None
     return "no package of the agent is installed ({0}), there is no waagent program and no agent process".format(
         get(facts, "agent.package.manager")
@@ -355,8 +355,8 @@ def agent_goal_state_errors(facts, limits):
     error = verdict(facts, "agent.log.verdicts", "goal_state_error")
     if not error or not error.get("at") or not get(facts, "collected_at"):
         return None
-    good = [entry for entry in (verdict(facts, "agent.log.verdicts", name) for name in ("goal_state_done",)) if entry and entry.get("at")]
-    if any(entry["at"] >= error["at"] for entry in good):
+    done = verdict(facts, "agent.log.verdicts", "goal_state_done")
+    if done and (done.get("at") or "") >= error["at"]:
         return None
     if epoch(get(facts, "collected_at")) - epoch(error["at"]) > limits["goal_state_error_age_s"]:
         return None
