@@ -259,8 +259,8 @@ def running_version(processes, beat, installed):
 def collect(host, context, options):
     """Return (facts of the agent, environment of its service as a list of texts).
 
-    :param context: ``system``, ``processes``, ``mounts`` as the other areas returned them.
-    :param options: ``timeout_s``, ``log_bytes``, ``candidate`` (auto, always, never), ``candidate_below`` (version).
+    :param context: ``system``, ``processes``, ``mounts`` as the other areas returned them, ``agent_log`` (lines and size of the log).
+    :param options: ``timeout_s``, ``candidate`` (auto, always, never), ``candidate_below`` (version).
     """
     processes = agent_processes(context["processes"], host.now)
     running = bool(processes["daemon"])
@@ -272,7 +272,7 @@ def collect(host, context, options):
     configuration = config(host)
     directory = str(setting(configuration, "Lib.Dir", "/var/lib/waagent")).rstrip("/") or "/var/lib/waagent"
     names = host.names("agent", directory)
-    lines, size = host.tail("agent", LOG_PATH, options["log_bytes"])
+    lines, size = context["agent_log"]
     beat = heartbeat(lines, host.now)
     installed = installed_version(host)
     version, source = running_version(processes, beat, installed)

@@ -35,10 +35,10 @@ def resolvers(host):
     return [line.split()[1] for line in text.split("\n") if line.startswith("nameserver") and len(line.split()) > 1]
 
 
-def storage_name(host, options):
+def storage_name(options, agent_log):
     if options["storage_endpoint"]:
         return options["storage_endpoint"]
-    names = probes.storage_names(host.tail("network", agent.LOG_PATH, options["log_bytes"])[0])
+    names = probes.storage_names(agent_log)
     return names[0] if names else None
 
 
@@ -88,6 +88,7 @@ def collect(options, run_command=None, root="", now=None):
     wanted = areas(options["gather_subset"])
     cpu_before = load.cpu_reading(host)
     context = {"system": system.collect(host), "processes": system.processes(host), "agent": None, "environment": []}
+    context["agent_log"] = host.tail("agent", agent.LOG_PATH, options["log_bytes"])
     context["mounts"] = mounts.parse_mounts(host.read("load", "/proc/self/mounts"))
     # Children before threads: forking a process that has threads is not safe.
     asking = (
@@ -98,7 +99,7 @@ def collect(options, run_command=None, root="", now=None):
     started = {}
     if "network" in wanted:
         context["routes"] = routes.collect(host)
-        name = storage_name(host, options)
+        name = storage_name(options, context["agent_log"][0])
         started = {
             "wireserver": probes.wireserver(options["timeout_s"]),
             "hostgaplugin": probes.hostgaplugin(options["timeout_s"]),
