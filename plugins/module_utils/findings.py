@@ -6,6 +6,7 @@
 from ansible_collections.vmbackup.azure.plugins.module_utils.catalogue import CATALOGUE, CAUSES, ORDER
 from ansible_collections.vmbackup.azure.plugins.module_utils.error_codes import ERROR_CODES, canonical
 from ansible_collections.vmbackup.azure.plugins.module_utils.rules import agent, connectivity, extension, snapshot
+from ansible_collections.vmbackup.azure.plugins.module_utils.shape import problem
 from ansible_collections.vmbackup.azure.plugins.module_utils.thresholds import merged
 
 RULES = {"connectivity": connectivity, "agent": agent, "extension": extension, "snapshot": snapshot}
@@ -15,6 +16,15 @@ SEVERITIES = ("blocker", "risk", "notice")
 def rule_of(id_):
     """Return the function that decides a finding: the one of its name in the module of its cause."""
     return getattr(RULES[CAUSES[CATALOGUE[id_]["cause"]]], id_)
+
+
+def described(id_, kind=None):
+    """Return the catalogue's entry of a finding as a system of that kind gets it."""
+    entry = dict(CATALOGUE[id_])
+    other = entry.pop("windows", None)
+    if kind == "windows" and other:
+        entry.update(other)
+    return entry
 
 
 def evaluate(facts, thresholds=None, error_code=None):
@@ -31,6 +41,9 @@ def evaluate(facts, thresholds=None, error_code=None):
         )
     if "schema_version" not in facts:
         raise ValueError("these facts have no schema_version: pass what guest_facts returns as ansible_facts.vmbackup.")
+    misfit = problem(facts)
+    if misfit:
+        raise ValueError("these facts do not have the shape of docs/facts.md: {0}. Collect them again with guest_facts.".format(misfit))
     limits = merged(thresholds)
     wanted = canonical(error_code) if error_code else None
     found = []
@@ -38,7 +51,7 @@ def evaluate(facts, thresholds=None, error_code=None):
         evidence = rule_of(id_)(facts, limits)
         if not evidence:
             continue
-        entry = dict(CATALOGUE[id_])
+        entry = described(id_, (facts.get("system") or {}).get("kind"))
         entry["evidence"] = [evidence] if isinstance(evidence, str) else list(evidence)
         entry["severity"] = getattr(evidence, "severity", None) or entry["severity"]
         entry["explains_error_code"] = None if wanted is None else wanted in entry["codes"]

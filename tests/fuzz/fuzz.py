@@ -77,21 +77,44 @@ def rewrite_conf(raw):
 
 def decide(raw):
     document = host.parse_json(raw)
-    if isinstance(document, dict) and "schema_version" in document:
-        remedies(evaluate(document))
+    try:
+        found = evaluate(document)
+    except ValueError as refused:
+        assert "\n" not in str(refused), "not one sentence"
+        return
+    remedies(found)
 
 
 def known_shape(raw):
-    """Facts with single values of another kind are what a newer or older collector would send."""
+    """Change single values without leaving the shape: the rules must bear everything that the shape lets through."""
     document = json.loads(fixture("facts", "healthy-debian12.json").decode())
-    place, rng = document, random.Random(raw)
-    for _depth in range(rng.randint(1, 5)):
-        key = rng.choice(sorted(place))
-        if not isinstance(place[key], dict) or not place[key]:
-            break
-        place = place[key]
-    place[rng.choice(sorted(place))] = None
-    remedies(evaluate(document))
+    rng = random.Random(raw)
+    for _change in range(rng.choice((1, 2, 8))):
+        place = document
+        while True:
+            keys = sorted(place) if isinstance(place, dict) else list(range(len(place)))
+            key = rng.choice(keys)
+            if not isinstance(place[key], (dict, list)) or not place[key] or rng.random() < 0.15:
+                break
+            place = place[key]
+        value = place[key]
+        if isinstance(value, bool):
+            choice = [None, not value]
+        elif isinstance(value, (int, float)):
+            choice = [None, 0, -1, min(value * 1000 + 1, 10**18), 0.5, 10**18, -(10**18)]
+        elif isinstance(value, str):
+            choice = [None, "", "\0", "x" * 5000, "0", value[:-1]]
+        else:
+            choice = [None, type(value)()]
+        place[key] = rng.choice(choice[1:] if isinstance(place, list) else choice)
+        if isinstance(place, dict) and rng.random() < 0.2 and place is not document:
+            del place[key]
+    try:
+        found = evaluate(document)
+    except ValueError as refused:
+        assert "schema_version" in str(refused) or "beyond every limit" in str(refused), str(refused)
+        return
+    remedies(found)
 
 
 def secret(raw):

@@ -28,6 +28,16 @@ def items(facts, path):
     return value if isinstance(value, list) else []
 
 
+def filled(text, values):
+    """Return a text with values at its names; one that is missing or null is called unknown."""
+    return text.format_map(_Known({name: "unknown" if value is None else value for name, value in values.items()}))
+
+
+class _Known(dict):
+    def __missing__(self, name):
+        return "unknown"
+
+
 def duration(seconds):
     """Return seconds as a person says them."""
     if seconds is None:
@@ -41,6 +51,8 @@ def duration(seconds):
 
 def size(count):
     """Return bytes as a person says them."""
+    if count is None:
+        return "an unknown number of bytes"
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if count >= unit:
             return "{0:.1f} {1}".format(float(count) / unit, name)

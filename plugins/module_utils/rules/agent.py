@@ -6,7 +6,7 @@
 import re
 
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import epoch, version_key
-from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import duration, get, items, quoted, size, verdict
+from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import duration, filled, get, items, quoted, size, verdict
 
 BACKUP_SWITCH = "Extensions.Enabled"
 
@@ -257,7 +257,8 @@ def agent_extensions_disabled(facts, limits):
 
 def agent_conf_invalid_value(facts, limits):
     found = []
-    for key, value in sorted((get(facts, "agent.config.values") or {}).items()):
+    for key in sorted(get(facts, "agent.config.values") or {}):
+        value = _value(facts, key)
         if value.get("valid") is False and value.get("source") == "file":
             text = "{0}: {1}={2} is not a value that the agent knows; it uses {3}"
             found.append(text.format(_where(facts, value), key, value.get("value"), value.get("effective")))
@@ -347,7 +348,7 @@ def agent_heartbeat_stale(facts, limits):
     if min(handler.get("age_s") or 0 for handler in handlers) <= limits["heartbeat_age_s"]:
         return None
     return "the newest heartbeat in {0} is {1} old, one is due every 30 minutes".format(
-        get(facts, "agent.log.path"), duration(beat["age_s"])
+        get(facts, "agent.log.path"), duration(beat.get("age_s"))
     )
 
 
@@ -356,7 +357,7 @@ def agent_goal_state_errors(facts, limits):
     if not error or not error.get("at") or not get(facts, "collected_at"):
         return None
     done = verdict(facts, "agent.log.verdicts", "goal_state_done")
-    if done and (done.get("at") or "") >= error["at"]:
+    if done and (done.get("at") or "") >= (error.get("at") or ""):
         return None
     if epoch(get(facts, "collected_at")) - epoch(error["at"]) > limits["goal_state_error_age_s"]:
         return None
@@ -378,14 +379,14 @@ def agent_lib_dir_noexec(facts, limits):
     directory = get(facts, "agent.lib_dir") or {}
     if not directory.get("noexec"):
         return None
-    return "{path} lies on {mount_point} ({fs_type}), which is mounted noexec: no extension can be run".format(**directory)
+    return filled("{path} lies on {mount_point} ({fs_type}), which is mounted noexec: no extension can be run", directory)
 
 
 def agent_lib_dir_read_only(facts, limits):
     directory = get(facts, "agent.lib_dir") or {}
     if not directory.get("read_only") or get(facts, "system.image_based"):
         return None
-    return "{path} lies on {mount_point} ({fs_type}), which is mounted read-only".format(**directory)
+    return filled("{path} lies on {mount_point} ({fs_type}), which is mounted read-only", directory)
 
 
 def agent_lib_dir_full(facts, limits):

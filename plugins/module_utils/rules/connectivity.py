@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Cause 1: the guest cannot reach the Azure host or, where it must, storage. One function per finding, named after it."""
 
-from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import Evidence, get, items
+from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import Evidence, filled, get, items
 
 WIRESERVER = "168.63.129.16"
 
@@ -49,7 +49,7 @@ def route_wireserver_not_primary(facts, limits):
 
 def mac_address_foreign(facts, limits):
     text = "{path} names the MAC address {mac}, which no interface of this machine has"
-    return [text.format(**entry) for entry in items(facts, "network.foreign_macs")] or None
+    return [filled(text, entry) for entry in items(facts, "network.foreign_macs")] or None
 
 
 def firewall_blocks_host(facts, limits):
@@ -72,7 +72,7 @@ def proxy_without_bypass(facts, limits):
     found = []
     for proxy in items(facts, "network.proxy"):
         if proxy.get("bypasses_host") is False:
-            text = "{source}: {name}={value}".format(**proxy)
+            text = filled("{source}: {name}={value}", proxy)
             found.append("{0}, no_proxy={1} does not name 168.63.129.16 and 169.254.169.254".format(text, proxy.get("bypass") or ""))
     return found or None
 
@@ -87,7 +87,7 @@ def proxy_incomplete(facts, limits):
     name, port = (values.get(key) or {} for key in ("HttpProxy.Host", "HttpProxy.Port"))
     path = get(facts, "agent.config.path")
     if name.get("effective") and port.get("effective") is None:
-        return "{0}: HttpProxy.Host={1}, but HttpProxy.Port is not set; the agent uses neither".format(path, name["effective"])
+        return "{0}: HttpProxy.Host={1}, but HttpProxy.Port is not set; the agent uses neither".format(path, name.get("effective"))
     if port.get("effective") is not None and not name.get("effective"):
-        return "{0}: HttpProxy.Port={1}, but HttpProxy.Host is not set; the agent uses neither".format(path, port["effective"])
+        return "{0}: HttpProxy.Port={1}, but HttpProxy.Host is not set; the agent uses neither".format(path, port.get("effective"))
     return None

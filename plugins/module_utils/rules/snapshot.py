@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Cause 4: the snapshot cannot be taken, or its status cannot be had. One function per finding, named after it."""
 
-from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import duration, get, items, quoted, size
+from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import duration, filled, get, items, quoted, size
 from ansible_collections.vmbackup.azure.plugins.module_utils.snapshot_codes import HOST_CODES, RUNNING, finding_of, name_of
 
 
@@ -74,7 +74,7 @@ def snapshot_host_failed(facts, limits):
 def fs_freeze_failed(facts, limits):
     found = coded(facts, "fs_freeze_failed", "freeze_failed", "thaw_failed", "freeze_lock_held")
     if found:
-        twice = [entry["mount_point"] for entry in items(facts, "load.filesystems") if entry.get("duplicate")]
+        twice = [str(entry.get("mount_point")) for entry in items(facts, "load.filesystems") if entry.get("duplicate")]
         if twice:
             found.append("mounted a second time, which makes a freeze fail: {0}".format(", ".join(twice)))
     return found
@@ -127,7 +127,7 @@ def mount_not_responding(facts, limits):
     found = []
     for entry in items(facts, "load.filesystems"):
         if entry.get("responds") is False:
-            found.append("{mount_point} ({fs_type}, {device}) gives no answer".format(**entry))
+            found.append(filled("{mount_point} ({fs_type}, {device}) gives no answer", entry))
     return found or None
 
 
@@ -135,7 +135,7 @@ def mount_unreadable(facts, limits):
     found = []
     for entry in items(facts, "load.filesystems"):
         if entry.get("error"):
-            found.append("{mount_point} ({fs_type}, {device}): {error}".format(**entry))
+            found.append(filled("{mount_point} ({fs_type}, {device}): {error}", entry))
     return found or None
 
 
@@ -146,9 +146,9 @@ def filesystem_full(facts, limits):
             continue
         used, inodes = entry.get("used_percent"), entry.get("inodes_used_percent")
         if used is not None and used >= limits["filesystem_used_percent"]:
-            found.append("{0} is {1} % full, {2} left".format(entry["mount_point"], used, size(entry.get("free_bytes") or 0)))
+            found.append("{0} is {1} % full, {2} left".format(entry.get("mount_point"), used, size(entry.get("free_bytes") or 0)))
         if inodes is not None and inodes >= limits["inodes_used_percent"]:
-            found.append("{0} has used {1} % of its inodes".format(entry["mount_point"], inodes))
+            found.append("{0} has used {1} % of its inodes".format(entry.get("mount_point"), inodes))
     return found or None
 
 
@@ -173,7 +173,9 @@ def load_memory_high(facts, limits):
     used = memory.get("used_percent")
     if used is None or used < limits["memory_used_percent"]:
         return None
-    return "{0} % of the memory is in use, {1} of {2} available".format(used, size(memory["available_bytes"]), size(memory["total_bytes"]))
+    return "{0} % of the memory is in use, {1} of {2} available".format(
+        used, size(memory.get("available_bytes")), size(memory.get("total_bytes"))
+    )
 
 
 def load_io_pressure(facts, limits):
