@@ -11,6 +11,9 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HOSTS = "healthy"
+WINDOWS = "healthy_windows"
+LAB = os.path.join(HERE, "..", "lab", "lab")
+ROUTES, LOOPED = 1000, 100
 
 
 def timed(command, env):
@@ -37,6 +40,38 @@ def compare(title, ours, theirs, rounds, target, env):
     return middle
 
 
+def said(title, ours, theirs, ratio, target):
+    print(title)
+    print("  ours {0:.2f} s, theirs {1:.2f} s".format(ours, theirs))
+    print("  ratio {0:.3f}, target at most {1}: {2}".format(ratio, target, "met" if ratio <= target else "MISSED"))
+
+
+def windows(inventory, rounds, env):
+    lacks = subprocess.run([LAB, "lacks", "windows"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    if lacks:
+        print("SKIPPED Windows: " + lacks)
+        return
+    adhoc = ["ansible", "-i", inventory, WINDOWS, "-m"]
+    compare(
+        "diagnose to win_ping on Windows (ad hoc)",
+        adhoc + ["vmbackup.azure.diagnose"],
+        adhoc + ["ansible.windows.win_ping"],
+        rounds,
+        1.5,
+        env,
+    )
+    book = ["ansible-playbook", "-i", inventory, os.path.join(HERE, "routes.yml"), "-e"]
+    subprocess.run([LAB, "reset", "w01"], stdout=subprocess.DEVNULL, check=True)
+    ours = timed(book + ["bench_ours={0}".format(ROUTES)], env)
+    subprocess.run([LAB, "reset", "w01"], stdout=subprocess.DEVNULL, check=True)
+    looped = timed(book + ["bench_looped={0}".format(LOOPED)], env)
+    theirs = looped * ROUTES / LOOPED
+    title = "{0} routes in one call to ansible.windows.win_route in a loop ({1} routes took {2:.0f} s, scaled to {0})".format(
+        ROUTES, LOOPED, looped
+    )
+    said(title, ours, theirs, ours / theirs, 0.02)
+
+
 def main():
     inventory = sys.argv[1]
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
@@ -53,6 +88,7 @@ def main():
         stock = ["ansible-playbook", "-i", inventory, os.path.join(HERE, "stock.yml"), "-e", "bench_hosts=" + HOSTS]
         title = "remediate on healthy guests to a playbook of stock modules with the same checks"
         compare(title, remediate, stock, max(2, rounds // 2), 0.15, env)
+    windows(inventory, rounds, env)
 
 
 if __name__ == "__main__":

@@ -447,7 +447,7 @@ class Host(Web):
                 "location": "westeurope",
                 "name": name,
                 "offer": "lab",
-                "osType": "Linux",
+                "osType": "Windows" if guest["image"] == "windows" else "Linux",
                 "placementGroupId": "",
                 "platformFaultDomain": "0",
                 "platformUpdateDomain": "0",

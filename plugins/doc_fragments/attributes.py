@@ -9,11 +9,11 @@ class ModuleDocFragment:
     COLLECTOR = r"""
 options:
   gather_subset:
-    description: Areas to look at.
+    description: Areas to look at. V(vss) is only on Windows guests.
     type: list
     elements: str
     default: [all]
-    choices: [all, agent, extension, network, load]
+    choices: [all, agent, extension, network, vss, load]
   timeout_s:
     description:
       - Seconds that a single probe may take, be it an endpoint, a mounted file system or the service manager.
@@ -45,6 +45,13 @@ options:
       - Name of a storage endpoint whose port 443 is probed, for example the one that your backups use.
       - Without it the newest name that the agent's log mentions is taken, and without one of those nothing is probed.
     type: str
+  vss_writers:
+    description:
+      - Whether to ask C(vssadmin) for writers, providers and shadow storage on Windows guests. Linux guests have none.
+      - With V(auto) it is asked when the last snapshot's result points at VSS, since writers may take a minute to answer.
+    type: str
+    default: auto
+    choices: [auto, always, never]
 """
 
     # An observer.

@@ -4,7 +4,7 @@
 """Every finding: what it is called, how much it weighs, what answers it. Data only; the rules are in rules/<cause>.py, named after the id.
 
 ``remedy`` is a role and one of its entry points. A finding without one is for a person: ``action`` says what to do.
-The order within a cause is the order of repair.
+The order within a cause is the order of repair. ``windows`` holds what is different on a Windows guest, ``only`` the system that alone has it.
 """
 
 CAUSES = {1: "connectivity", 2: "agent", 3: "extension", 4: "snapshot"}
@@ -16,6 +16,8 @@ HOST_ADDRESS = _LEARN + "azure/virtual-network/what-is-ip-address-168-63-129-16"
 LINUX_AGENT = _LEARN + "azure/virtual-machines/extensions/agent-linux"
 UPDATE_AGENT = _LEARN + "azure/virtual-machines/extensions/update-linux-agent"
 AGENT_SUPPORT = _LEARN + "troubleshoot/azure/virtual-machines/windows/support-extensions-agent-version"
+WINDOWS_AGENT = _LEARN + "azure/virtual-machines/extensions/agent-windows"
+WINDOWS_TROUBLE = _LEARN + "troubleshoot/azure/virtual-machines/windows/windows-azure-guest-agent"
 SCRIPTS = _LEARN + "azure/backup/backup-azure-linux-app-consistent"
 
 STATUS = ("GuestAgentSnapshotTaskStatusError",)
@@ -35,41 +37,55 @@ NO_AGENT = AGENT + ("UserErrorVmNotInDesirableState", "VmNotInDesirableState", "
 STATE = ("UserErrorVmProvisioningStateFailed", "UserErrorGuestAgentStatusUnavailable")
 FREEZE = ("UserErrorFsFreezeFailed",)
 MOUNT = ("UserErrorUnableToOpenMount", "UserErrorFsFreezeFailed")
+COM = ("ExtensionSnapshotFailedCOM", "ExtensionInstallationFailedCOM")
+WRITERS = ("ExtensionFailedVssWriterInBadState",)
+VSS = ("ExtensionFailedVssServiceInBadState",)
+SECURE = ("ExtensionSnapshotFailedNoSecureNetwork",)
+REDIST = ("ExtensionVCRedistInstallationFailure",)
+CRYPTO = ("ExtensionConfigParsingFailure",)
 RESOURCES = ("ExtensionFailedTimeoutVMNetworkUnresponsive",)
 
 _ROWS = []
-
-
-def _add(cause, id_, severity, title, action, remedy=None, consent=None, codes=(), doc=ARTICLE, undo=None, side="guest"):
-    mode = "manual" if remedy is None else ("consent" if consent else "auto")
-    _ROWS.append(
-        {
-            "id": id_,
-            "cause": cause,
-            "severity": severity,
-            "title": title,
-            "action": action,
-            "remedy": remedy,
-            "mode": mode,
-            "consent": "vmbackup_allow_" + consent if consent else None,
-            "side": side,
-            "codes": list(codes),
-            "doc": doc,
-            "undo": undo,
-        }
-    )
-
-
 _UNDO = "ansible-playbook vmbackup.azure.undo"
+
+
+def _answer(remedy, consent):
+    mode = "manual" if remedy is None else ("consent" if consent else "auto")
+    return {"remedy": remedy, "mode": mode, "consent": "vmbackup_allow_" + consent if consent else None}
+
+
+def _add(
+    cause, id_, severity, title, action, remedy=None, consent=None, codes=(), doc=ARTICLE, undo=None, side="guest", windows=None, only=None
+):
+    row = {"id": id_, "cause": cause, "severity": severity, "title": title, "action": action}
+    row.update(_answer(remedy, consent))
+    row.update(side=side, codes=list(codes), doc=doc, undo=undo, only=only)
+    if windows:
+        row["windows"] = dict(windows)
+        if "remedy" in windows:
+            row["windows"].update(_answer(windows["remedy"], windows.get("consent")))
+            row["windows"].setdefault("undo", _UNDO if windows["remedy"] else None)
+    _ROWS.append(row)
+
 
 # Cause 1: connectivity.
 _add(
     1, "route_wireserver_missing", "blocker", "No route to the Azure host", codes=NETWORK, doc=HOST_ADDRESS,
     action="Remove the route or rule that takes 168.63.129.16 away, and see that the primary interface has its default route.",
+    windows={
+        "remedy": "connectivity.azure_routes",
+        "consent": "routes",
+        "action": "Remove the route that takes 168.63.129.16 away, or add one over the gateway of the primary interface.",
+    },
 )  # fmt: skip
 _add(
     1, "route_wireserver_not_primary", "risk", "The route to the Azure host leaves by the wrong interface", codes=NETWORK, doc=HOST_ADDRESS,
     action="Lead 168.63.129.16 to the gateway of the primary interface; look for a VPN or a second interface that took the default route.",
+    windows={
+        "remedy": "connectivity.azure_routes",
+        "consent": "routes",
+        "action": "Lead 168.63.129.16 to the gateway of the primary interface; look for a VPN or a second interface that took the default route.",
+    },
 )  # fmt: skip
 _add(
     1, "mac_address_foreign", "notice", "The network configuration names a MAC address of another machine", codes=NETWORK, doc=HOST_ADDRESS,
@@ -78,22 +94,45 @@ _add(
 _add(
     1, "firewall_blocks_host", "blocker", "The guest's own packet filter blocks the Azure host", codes=NETWORK, doc=HOST_ADDRESS,
     action="Remove the rule shown, or put before it one that lets root reach 168.63.129.16 on TCP ports 80 and 32526.",
+    windows={
+        "remedy": "connectivity.firewall",
+        "consent": "firewall",
+        "action": "Disable the rule shown, or let it leave out 168.63.129.16 on TCP ports 80 and 32526; a rule of a group policy must be changed there.",
+    },
 )  # fmt: skip
 _add(
     1, "wireserver_unreachable", "blocker", "The Azure host does not answer on port 80 (WireServer)", codes=NETWORK, doc=HOST_ADDRESS,
     action="Let the guest reach 168.63.129.16 on TCP port 80: routes, packet filter and third-party security software in the guest.",
+    windows={
+        "doc": WINDOWS_TROUBLE,
+        "action": "Let the guest reach 168.63.129.16 on TCP port 80: routes, Windows Firewall and third-party security software in the guest.",
+    },
 )  # fmt: skip
 _add(
     1, "hostgaplugin_unreachable", "blocker", "The Azure host does not answer on port 32526 (HostGAPlugin)", codes=NETWORK, doc=HOST_ADDRESS,
     action="Let the guest reach 168.63.129.16 on TCP port 32526: routes, packet filter and third-party security software in the guest.",
+    windows={
+        "doc": WINDOWS_TROUBLE,
+        "action": "Let the guest reach 168.63.129.16 on TCP port 32526: routes, Windows Firewall and third-party security software in the guest.",
+    },
 )  # fmt: skip
 _add(
     1, "storage_unreachable", "risk", "A storage endpoint of the region cannot be reached", codes=NETWORK,
     action="Allow TCP port 443 to storage in firewall and network security group. Not needed while the Azure host relays for the guest.",
+    windows={
+        "remedy": "connectivity.azure_routes",
+        "consent": "routes",
+        "action": "Allow TCP port 443 to storage in firewall and network security group, or route it past a forced tunnel. Not needed while the Azure host relays for the guest.",
+    },
 )  # fmt: skip
 _add(
     1, "proxy_unreachable", "risk", "The agent's proxy does not answer", codes=NETWORK, doc=LINUX_AGENT,
     action="Start the proxy, allow the guest to reach it, or remove HttpProxy.Host and HttpProxy.Port and restart the agent.",
+    windows={
+        "remedy": "connectivity.proxy",
+        "consent": "proxy",
+        "action": "Start the proxy, allow the guest to reach it, or remove it for the SYSTEM account and WinHTTP.",
+    },
 )  # fmt: skip
 _add(
     1, "proxy_incomplete", "risk", "The agent's proxy is half configured", codes=NETWORK, doc=LINUX_AGENT,
@@ -102,6 +141,12 @@ _add(
 _add(
     1, "proxy_without_bypass", "notice", "A proxy is set without an exception for the Azure host", codes=NETWORK, doc=LINUX_AGENT,
     action="Add 168.63.129.16,169.254.169.254 to no_proxy wherever the proxy is set.",
+    windows={
+        "remedy": "connectivity.proxy",
+        "consent": "proxy",
+        "doc": WINDOWS_AGENT,
+        "action": "Add 168.63.129.16;169.254.169.254 to the exceptions wherever the proxy is set.",
+    },
 )  # fmt: skip
 _add(
     1, "imds_unreachable", "notice", "The instance metadata service does not answer",
@@ -112,6 +157,12 @@ _add(
 _add(
     2, "agent_missing", "blocker", "The guest agent is not installed", codes=NO_AGENT, doc=LINUX_AGENT, remedy="agent.install", undo=_UNDO,
     action="Install the agent from the distribution's repository.",
+    windows={
+        "remedy": "agent.install",
+        "consent": "agent_install",
+        "doc": WINDOWS_AGENT,
+        "action": "Install the agent from the MSI that Microsoft publishes; name it with its checksum in agent_msi and allow it.",
+    },
 )  # fmt: skip
 _add(
     2, "agent_not_from_package", "notice", "The guest agent was not installed from a package", codes=AGENT, doc=UPDATE_AGENT,
@@ -120,6 +171,11 @@ _add(
 _add(
     2, "agent_version_old", "risk", "The guest agent is older than Azure supports", codes=AGENT, doc=AGENT_SUPPORT, remedy="agent.update",
     undo=_UNDO, action="Update the agent from the distribution's repository.",
+    windows={
+        "remedy": "agent.update",
+        "consent": "agent_install",
+        "action": "Update the agent from the MSI that Microsoft publishes; name it with its checksum in agent_msi and allow it. Not while a backup runs.",
+    },
 )  # fmt: skip
 _add(
     2, "agent_package_held", "risk", "The guest agent is old, and its package is held back", codes=AGENT, doc=AGENT_SUPPORT,
@@ -191,6 +247,11 @@ _add(
 _add(
     2, "agent_restart_policy", "risk", "The agent is not restarted when it ends", codes=AGENT, doc=ARTICLE, remedy="agent.auto_restart",
     undo=_UNDO, action="Set Restart=always for the unit by a drop-in.",
+    windows={
+        "severity": "notice",
+        "doc": WINDOWS_AGENT,
+        "action": "Let the service manager restart the services RdAgent and WindowsAzureGuestAgent after a failure.",
+    },
 )  # fmt: skip
 _add(
     2, "agent_disable_marker", "blocker", "The agent is switched off by a marker file", codes=AGENT, doc=LINUX_AGENT, remedy="agent.service",
@@ -199,6 +260,29 @@ _add(
 _add(
     2, "agent_pid_file_stale", "blocker", "A stale pid file keeps the agent from starting", codes=AGENT, doc=LINUX_AGENT,
     remedy="agent.service", undo=_UNDO, action="Remove the pid file and start the agent.",
+)  # fmt: skip
+_add(
+    2, "agent_service_stop_pending", "blocker", "The agent's service hangs while it stops", codes=AGENT, doc=WINDOWS_TROUBLE, only="windows",
+    remedy="agent.service", undo=_UNDO,
+    action="Restart RdAgent, wait five minutes, then end the process of the service that hangs and start it.",
+)  # fmt: skip
+_add(
+    2, "agent_service_path_missing", "blocker", "The agent is registered as a service, but its program is gone", codes=NO_AGENT,
+    doc=WINDOWS_TROUBLE, only="windows", remedy="agent.install", consent="agent_install", undo=_UNDO,
+    action="Install the agent anew from the MSI that Microsoft publishes; name it with its checksum in agent_msi and allow it.",
+)  # fmt: skip
+_add(
+    2, "agent_dotnet_old", "blocker", "The .NET Framework is older than the agent needs", codes=AGENT, doc=WINDOWS_AGENT, only="windows",
+    action="Install .NET Framework 4.5 or newer (4.8 is the last one), restart the system, and restart the agent.",
+)  # fmt: skip
+_add(
+    2, "agent_dotnet_64bit_off", "blocker", "64-bit programs of the .NET Framework are switched off", codes=AGENT, doc=WINDOWS_TROUBLE,
+    only="windows", remedy="extension.prerequisites", undo=_UNDO,
+    action="Set Enable64Bit to 1 (DWORD) below HKLM\\SOFTWARE\\Microsoft\\.NETFramework and restart the agent.",
+)  # fmt: skip
+_add(
+    2, "agent_update_failed", "risk", "The agent's own update failed", codes=AGENT, doc=WINDOWS_TROUBLE, only="windows",
+    action="Read the message and the end of TransparentInstaller.log below C:\\WindowsAzure\\Logs; install the agent from its MSI when it stays.",
 )  # fmt: skip
 _add(
     2, "agent_service_masked", "blocker", "The agent's service is masked", codes=AGENT, doc=LINUX_AGENT, remedy="agent.service", undo=_UNDO,
@@ -215,10 +299,18 @@ _add(
 _add(
     2, "agent_service_stopped", "blocker", "The agent's service does not run", codes=AGENT, doc=LINUX_AGENT, remedy="agent.service", undo=_UNDO,
     action="Start the service.",
+    windows={
+        "doc": WINDOWS_TROUBLE,
+        "action": "Start RdAgent, then WindowsAzureGuestAgent.",
+    },
 )  # fmt: skip
 _add(
     2, "agent_service_disabled", "risk", "The agent's service will not start with the system", codes=AGENT, doc=LINUX_AGENT,
     remedy="agent.service", undo=_UNDO, action="Enable the service.",
+    windows={
+        "doc": WINDOWS_TROUBLE,
+        "action": "Set the start type of RdAgent and WindowsAzureGuestAgent to automatic.",
+    },
 )  # fmt: skip
 _add(
     2, "agent_handler_dead", "blocker", "The agent's extension handler does not run", codes=AGENT, doc=LINUX_AGENT, remedy="agent.service",
@@ -275,14 +367,25 @@ _add(
 _add(
     2, "agent_goal_state_errors", "risk", "The agent cannot fetch its goal state", codes=NETWORK, doc=LINUX_AGENT,
     action="Look at the findings of connectivity first; without one of those, redeploy the VM to another host.",
+    windows={
+        "doc": WINDOWS_TROUBLE,
+    },
 )  # fmt: skip
 _add(
     2, "agent_not_ready", "risk", "The agent reports that it is not ready", codes=AGENT, doc=LINUX_AGENT,
     action="Read the end of the agent's log: the reason stands there.",
+    windows={
+        "doc": WINDOWS_TROUBLE,
+        "action": "Read the end of C:\\WindowsAzure\\Logs\\WaAppAgent.log: the reason stands there.",
+    },
 )  # fmt: skip
 _add(
     2, "agent_heartbeat_stale", "risk", "The agent runs but has gone quiet", codes=AGENT, doc=LINUX_AGENT, remedy="agent.service",
     action="Restart the agent.",
+    windows={
+        "doc": WINDOWS_TROUBLE,
+        "action": "Restart RdAgent, then WindowsAzureGuestAgent, when no backup runs.",
+    },
 )  # fmt: skip
 
 # Cause 3: the extension.
@@ -290,6 +393,9 @@ _add(
     3, "snapshot_extension_failed", "blocker", "The backup extension failed to install, update or enable",
     codes=STATE + STATUS + ("ExtensionStuckInDeletionState",), side="azure",
     action="Uninstall VMSnapshotLinux from the VM in Azure (not from the guest's disk) and start a backup: it is installed anew.",
+    windows={
+        "action": "Uninstall VMSnapshot from the VM in Azure (not from the guest's disk) and start a backup: it is installed anew.",
+    },
 )  # fmt: skip
 _add(
     3, "extension_failed", "risk", "Another extension has failed", codes=STATE, side="azure",
@@ -300,12 +406,52 @@ _add(
     action="Uninstall VMSnapshotLinux from the VM in Azure and start a backup: the newest version is installed.",
 )  # fmt: skip
 _add(
+    3, "extension_provider_disabled", "blocker", "The VSS provider of Azure Backup is disabled", codes=STATUS + VSS, only="windows",
+    remedy="extension.provider_service", undo=_UNDO, doc=ARTICLE,
+    action="Set the start type of the service IaaSVmProvider to automatic and start it.",
+)  # fmt: skip
+_add(
+    3, "extension_installer_disabled", "risk", "The Windows Installer is disabled", codes=REDIST, doc=ERRORS, only="windows",
+    remedy="extension.prerequisites", undo=_UNDO,
+    action="Set Start to 3 (DWORD) below HKLM\\SYSTEM\\CurrentControlSet\\Services\\msiserver.",
+)  # fmt: skip
+_add(
+    3, "extension_strong_crypto_off", "risk", "Programs of the .NET Framework may not use present TLS", codes=SECURE, doc=ERRORS, only="windows",
+    remedy="extension.prerequisites", undo=_UNDO,
+    action="Set SchUseStrongCrypto to 1 (DWORD) for every installed version of .NET, in both registry views.",
+)  # fmt: skip
+_add(
+    3, "extension_machine_keys_acl", "risk", "The folder of machine keys lacks access rights", codes=CRYPTO, doc=ERRORS, only="windows",
+    remedy="extension.prerequisites", consent="machine_keys_acl", undo=_UNDO,
+    action="Give the folder (not what is in it) its default rights back: Everyone may create files, Administrators have full control.",
+)  # fmt: skip
+_add(
+    3, "extension_certificate_missing", "risk", "The certificate for the extension's settings is missing or unusable", codes=CRYPTO, doc=ERRORS,
+    only="windows",
+    action="Check the access rights of the MachineKeys folder, delete the certificate TenantEncryptionCert if it is there, restart the agent: "
+    "it fetches another one.",
+)  # fmt: skip
+_add(
+    3, "extension_vc_redist_missing", "risk", "The Visual C++ redistributable that the extension brings is missing", codes=REDIST, doc=ERRORS,
+    only="windows",
+    action="Run vcredist2013_x64 from the folder of VMSnapshot below C:\\Packages\\Plugins; do not uninstall other versions.",
+)  # fmt: skip
+_add(
+    3, "extension_blocked", "blocker", "Application control or an antivirus blocks the extension", only="windows", doc=ERRORS,
+    codes=STATUS + ("VMRestorePointInternalError",),
+    action="Except C:\\Packages\\Plugins\\Microsoft.Azure.RecoveryServices.VMSnapshot and its folder below C:\\WindowsAzure\\Logs\\Plugins "
+    "from AppLocker and antivirus.",
+)  # fmt: skip
+_add(
     3, "goal_state_failed", "risk", "The agent could not process what Azure asked for", codes=STATE + STATUS,
     action="Read the message; repair what it names, and start a backup.",
 )  # fmt: skip
 _add(
     3, "snapshot_certificate_missing", "risk", "The backup extension cannot decrypt its settings", codes=STATUS, doc=ERRORS,
     action="Restart the agent, which fetches the certificate anew; on a FIPS system set OS.EnableFIPS=y; check that openssl is the distribution's.",
+    windows={
+        "action": "Restart the agent, which fetches the certificate anew; check the access rights of the MachineKeys folder.",
+    },
 )  # fmt: skip
 _add(
     3, "safefreeze_missing", "risk", "The backup extension lacks its freeze program", codes=STATUS + FREEZE, side="azure",
@@ -314,6 +460,9 @@ _add(
 _add(
     3, "snapshot_file_missing", "risk", "The backup extension did not find a file or program", codes=STATUS, doc=ERRORS,
     action="See that python3 and openssl are installed, then uninstall VMSnapshotLinux in Azure and start a backup.",
+    windows={
+        "action": "Uninstall VMSnapshot in Azure and start a backup; except its folder from the antivirus.",
+    },
 )  # fmt: skip
 _add(
     3, "snapshot_parameter_missing", "risk", "The backup extension got incomplete settings", codes=STATUS, side="azure",
@@ -329,12 +478,52 @@ _add(
     4, "snapshot_stuck", "risk", "A snapshot never ended", codes=STATUS, action="Start a backup again when the other findings are repaired.",
 )  # fmt: skip
 _add(
+    4, "vss_service_disabled", "blocker", "A service that shadow copies need is disabled", codes=STATUS + VSS + COM, doc=ERRORS, only="windows",
+    remedy="snapshot.vss_services", undo=_UNDO,
+    action="Give the service its default start type back: manual for VSS, swprv and COMSysApp, automatic for EventSystem, CryptSvc and SQLWriter.",
+)  # fmt: skip
+_add(
+    4, "vss_msdtc_account", "risk", "The transaction coordinator runs under an unusual account", doc=ERRORS, only="windows",
+    codes=("ExtensionInstallationFailedMDTC",) + COM,
+    action="Let MSDTC run as NT AUTHORITY\\NetworkService; its installation anew (msdtc -uninstall, -install) loses its settings.",
+)  # fmt: skip
+_add(
+    4, "bcdr_option_wrong_type", "risk", "An option of Azure Backup is no text, so it is ignored", codes=WRITERS + RESOURCES, doc=ERRORS,
+    only="windows", remedy="snapshot.bcdr_options", undo=_UNDO, action="Write the value as text (REG_SZ).",
+)  # fmt: skip
+_add(
+    4, "vss_backup_type_differs", "risk", "Azure Backup takes another kind of VSS backup than was asked for", codes=WRITERS, only="windows",
+    remedy="snapshot.vss_copy_backup", undo=_UNDO,
+    action="Set or remove UseVSSCopyBackup (REG_SZ) below HKLM\\SOFTWARE\\Microsoft\\BcdrAgent. Microsoft's texts of 2016-10 and 2025-11 "
+    "contradict each other on what it does: say by vmbackup_vss_backup_text which one holds.",
+)  # fmt: skip
+_add(
+    4, "vss_copy_backup_unset", "notice", "SQL Server is on this guest, and nobody said which kind of VSS backup is wanted", codes=WRITERS,
+    only="windows",
+    action="Say by vmbackup_vss_backup_type whether Azure Backup should take copy-only backups (SQL Server has backups of its own) or full ones. "
+    "Microsoft's texts contradict each other on the value: full is the default in the one of 2016-10, copy-only in the one of 2025-11.",
+)  # fmt: skip
+_add(
+    4, "vss_writer_failed", "blocker", "A VSS writer is in a failed state", codes=STATUS + WRITERS, doc=ERRORS, only="windows",
+    remedy="snapshot.vss_writers", consent="vss_writer_restart",
+    action="Restart the service behind the writer when its users can bear it; a writer without one comes back with a restart of the system.",
+)  # fmt: skip
+_add(
+    4, "shadow_storage_low", "risk", "There is no room for shadow copies", codes=WRITERS + VSS, doc=ERRORS, only="windows",
+    action="Free space on the drive, or raise the limit with vssadmin resize shadowstorage.",
+)  # fmt: skip
+_add(
     4, "mount_not_responding", "blocker", "A mounted file system does not answer", codes=MOUNT, doc=ERRORS,
     action="Bring its server back or unmount it (umount -l); until then every program that touches it hangs, a snapshot too.",
 )  # fmt: skip
 _add(
     4, "mount_unreadable", "risk", "A mounted file system cannot be opened", codes=MOUNT, doc=ERRORS,
     action="Repair or unmount it; the snapshot opens every mount point.",
+    windows={
+        "title": "A drive cannot be opened",
+        "codes": list(MOUNT) + ["ExtensionSnapshotBitlockerError"],
+        "action": "Unlock the drive (BitLocker) or repair it; the snapshot takes every drive.",
+    },
 )  # fmt: skip
 _add(
     4, "mount_open_failed", "risk", "The last snapshot could not open a mount point", codes=MOUNT, doc=ERRORS,
@@ -375,10 +564,16 @@ _add(
 _add(
     4, "snapshot_wrong_time", "risk", "The last snapshot failed because of the clock", codes=STATUS,
     action="Correct the clock and see that chronyd or systemd-timesyncd runs; then start a backup again.",
+    windows={
+        "action": "Correct the clock and see that the Windows Time service runs; then start a backup again.",
+    },
 )  # fmt: skip
 _add(
     4, "snapshot_failed", "risk", "The last snapshot failed", codes=STATUS + ("ExtensionOperationFailedForManagedDisks",), doc=ERRORS,
     action="Read the end of the extension's log, below /var/log/azure; then start a backup again.",
+    windows={
+        "action": "Read the end of the logs below C:\\WindowsAzure\\Logs\\Plugins\\Microsoft.Azure.RecoveryServices.VMSnapshot; then start a backup again.",
+    },
 )  # fmt: skip
 _add(
     4, "script_hook_invalid", "risk", "A pre or post script's file would be refused", doc=SCRIPTS,
@@ -415,6 +610,10 @@ _add(
 _add(
     4, "filesystem_full", "risk", "A file system is nearly full", codes=STATUS,
     action="Free space; logs and status of agent and extension go there.",
+    windows={
+        "title": "A drive is nearly full",
+        "action": "Free space; logs and status of agent and extension go there, and shadow copies need room.",
+    },
 )  # fmt: skip
 _add(
     4, "load_cpu_high", "risk", "The processors are overloaded", codes=STATUS + RESOURCES,
@@ -431,10 +630,18 @@ _add(
 _add(
     4, "clock_wrong", "risk", "The guest's clock is wrong", codes=STATUS + ("ExtensionSnapshotFailedNoNetwork",),
     action="Correct the clock and see that chronyd or systemd-timesyncd runs; signatures for storage are refused otherwise.",
+    windows={
+        "action": "Correct the clock and see that the Windows Time service runs; signatures for storage are refused otherwise.",
+    },
 )  # fmt: skip
 _add(
     4, "dhcp_static_address", "risk", "The primary interface has a static address inside the guest", codes=NETWORK, doc=ARTICLE,
     action="Switch DHCP on in the guest; give the VM a static private address in Azure instead, on its network interface.",
+    windows={
+        "remedy": "snapshot.dhcp",
+        "consent": "dhcp",
+        "action": "Switch DHCP on in the guest; give the VM a static private address in Azure instead, on its network interface.",
+    },
 )  # fmt: skip
 _add(
     4, "dhcp_option_245_missing", "notice", "DHCP gave the guest no address of the Azure host (option 245)", codes=NETWORK, doc=ARTICLE,

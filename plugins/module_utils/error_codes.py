@@ -28,9 +28,12 @@ ERROR_CODES = {
     "CopyingVHDsFromBackUpVaultTakingLongTime": ("azure", "Look at the storage account's limits."),
     "UserErrorVmNotInDesirableState": (
         "both",
-        "Wait until the VM is in state Running; check SELinux contexts below the agent's directory.",
+        "Wait until the VM is in state Running; on Linux, check SELinux contexts below the agent's directory.",
     ),
-    "VmNotInDesirableState": ("both", "Wait until the VM is in state Running; check SELinux contexts below the agent's directory."),
+    "VmNotInDesirableState": (
+        "both",
+        "Wait until the VM is in state Running; on Linux, check SELinux contexts below the agent's directory.",
+    ),
     "UserErrorFsFreezeFailed": ("guest", "Look for the mount that failed in the extension's log, and check it with fsck."),
     "ExtensionSnapshotFailedCOM": ("windows", "Start COM+ System Application."),
     "ExtensionInstallationFailedCOM": ("windows", "Start COM+ System Application."),

@@ -4,9 +4,13 @@
 """The shape of the facts and the options of the collectors, the same for every system."""
 
 SCHEMA_VERSION = 1
-AREAS = ("agent", "extension", "network", "load")
+AREAS = ("agent", "extension", "network", "vss", "load")
+# Areas that only Windows guests have; null on the others.
+WINDOWS_AREAS = ("vss",)
 # Platform support policy for extensions, page of 2025-09: oldest Linux agent that backup supports.
 MINIMUM_LINUX_AGENT = "2.2.53.1"
+# The same page: oldest Windows agent.
+MINIMUM_WINDOWS_AGENT = "2.7.41491.1010"
 
 
 def argument_spec():
@@ -19,6 +23,7 @@ def argument_spec():
         "candidate": {"type": "str", "default": "auto", "choices": ["auto", "always", "never"]},
         "candidate_below": {"type": "str", "default": MINIMUM_LINUX_AGENT},
         "storage_endpoint": {"type": "str"},
+        "vss_writers": {"type": "str", "default": "auto", "choices": ["auto", "always", "never"]},
     }
 
 

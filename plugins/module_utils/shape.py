@@ -69,6 +69,11 @@ AGENT = {
     "python": PROGRAM,
     "openssl": PROGRAM,
     "log": LOG,
+    "registry": {"*": {"*": {"type": TEXT, "value": SCALAR}}},
+    "update_state": [{"version": TEXT, "code": NUMBER, "message": TEXT, "state": TEXT}],
+    "dotnet": {
+        "release": NUMBER, "version": TEXT, "enable_64bit": SCALAR, "strong_crypto": [{"key": TEXT, "view": NUMBER, "value": SCALAR}],
+    },
 }  # fmt: skip
 
 EXTENSION = {
@@ -87,10 +92,20 @@ EXTENSION = {
     "vmbackup_conf": {"path": TEXT, "exists": FLAG, "valid": FLAG, "error": TEXT, "values": {"*": TEXT}},
     "script_hooks": [{"path": TEXT, "exists": FLAG, "mode": TEXT, "owner_uid": NUMBER, "problems": [TEXT]}],
     "log": LOG,
+    "machine_keys": {"path": TEXT, "sddl": TEXT, "expected_sddl": TEXT, "ok": FLAG, "same": FLAG, "missing": [TEXT]},
+    "certificate": {"looked": FLAG, "found": FLAG, "valid_until": TEXT, "problem": TEXT},
+    "vc_redist": [{"name": TEXT, "version": TEXT}],
 }  # fmt: skip
 
 NETWORK = {
-    "primary": {"interface": TEXT, "mac": TEXT, "address": TEXT, "prefix_length": NUMBER, "gateway": TEXT, "state": TEXT},
+    "primary": {
+        "interface": TEXT, "mac": TEXT, "address": TEXT, "prefix_length": NUMBER, "gateway": TEXT, "state": TEXT, "index": NUMBER,
+        "guid": TEXT, "addresses": [TEXT],
+    },
+    "route_list": [
+        {"prefix": TEXT, "next_hop": TEXT, "interface": TEXT, "interface_index": NUMBER, "metric": NUMBER, "store": TEXT}
+    ],
+    "imds_addresses": [TEXT],
     "dhcp": {
         "client": TEXT, "method": TEXT, "method_source": TEXT, "lease_file": TEXT, "lease_active": FLAG, "option_245": TEXT,
         "option_245_looked": FLAG, "option_245_possible": FLAG, "server": TEXT,
@@ -102,11 +117,20 @@ NETWORK = {
     "foreign_macs": [{"path": TEXT, "mac": TEXT}],
     "resolvers": [TEXT],
     "proxy": [{"source": TEXT, "name": TEXT, "value": TEXT, "bypass": SCALAR, "bypasses_host": FLAG}],
-    "firewall": {"agent_rules": [TEXT], "drops_root": [TEXT]},
+    "firewall": {
+        "agent_rules": [TEXT], "drops_root": [TEXT], "blocks_host": FLAG, "outbound_blocked": [TEXT],
+        "rules": [
+            {
+                "name": TEXT, "display_name": TEXT, "profile": TEXT, "direction": TEXT, "action": TEXT, "program": TEXT, "protocol": TEXT,
+                "remote": [TEXT], "ports": [TEXT], "store": TEXT,
+            }
+        ],
+    },
 }  # fmt: skip
 
 LOAD = {
-    "cpu": {"busy_percent": NUMBER, "steal_percent": NUMBER, "window_ms": NUMBER, "count": NUMBER, "load_1m": NUMBER},
+    "cpu": {"busy_percent": NUMBER, "steal_percent": NUMBER, "window_ms": NUMBER, "count": NUMBER, "load_1m": NUMBER,
+            "others_busy_percent": NUMBER},
     "memory": {
         "total_bytes": NUMBER, "available_bytes": NUMBER, "used_percent": NUMBER, "swap_total_bytes": NUMBER, "swap_used_bytes": NUMBER,
     },
@@ -121,6 +145,20 @@ LOAD = {
     "time": {"synchronised": FLAG, "source": TEXT, "offset_s": NUMBER},
 }  # fmt: skip
 
+VSS = {
+    "backup_type": {"type": TEXT, "text": TEXT, "value": TEXT},
+    "bcdr": {"*": {"key": TEXT, "type": TEXT, "value": SCALAR}},
+    "writers": [
+        {"name": TEXT, "id": TEXT, "instance_id": TEXT, "state_code": NUMBER, "state": TEXT, "last_error": TEXT, "service": TEXT}
+    ],
+    "writers_looked": FLAG,
+    "providers": [{"name": TEXT, "id": TEXT, "version": TEXT}],
+    "shadow_storage": [
+        {"volume": TEXT, "storage_volume": TEXT, "used_bytes": NUMBER, "allocated_bytes": NUMBER, "maximum_bytes": NUMBER}
+    ],
+    "sql_server": {"present": FLAG, "instances": [TEXT]},
+}  # fmt: skip
+
 SHAPE = {
     "schema_version": NUMBER,
     "collected_at": TEXT,
@@ -129,6 +167,8 @@ SHAPE = {
     "system": {
         "kind": TEXT, "kernel": TEXT, "architecture": TEXT, "init": TEXT, "hostname": TEXT, "python_version": TEXT, "privileged": FLAG,
         "uptime_s": NUMBER, "fips": FLAG, "image_based": FLAG,
+        "pending_reboot": FLAG,
+        "powershell": {"version": TEXT, "language_mode": TEXT, "is_64bit": FLAG},
         "distribution": {"id": TEXT, "version_id": TEXT, "id_like": [TEXT], "pretty_name": TEXT, "family": TEXT},
     },
     "errors": [{"area": TEXT, "what": TEXT, "error": TEXT}],
@@ -137,6 +177,7 @@ SHAPE = {
     "extension": EXTENSION,
     "network": NETWORK,
     "load": LOAD,
+    "vss": VSS,
 }  # fmt: skip
 
 

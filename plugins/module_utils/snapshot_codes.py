@@ -74,13 +74,33 @@ HOST_CODES = {
 }
 
 
-def name_of(code):
-    """Return the name of a result code, None for None or for a code that is not known."""
-    return CODES[code][0] if code in CODES else None
+# Findings that name what only Linux guests have. Windows shares the numbers of the others; of these it is not known what they mean there.
+LINUX_ONLY = (
+    "fs_freeze_failed",
+    "fs_freeze_timeout",
+    "mount_open_failed",
+    "safefreeze_missing",
+    "script_checksum_mismatch",
+    "script_config_invalid",
+    "script_failed",
+    "script_not_found",
+    "script_permission",
+    "script_timeout",
+    "workload_failed",
+)
 
 
-def finding_of(code):
+def _known(code, kind):
+    return code in CODES and not (kind == "windows" and CODES[code][1] in LINUX_ONLY)
+
+
+def name_of(code, kind="linux"):
+    """Return the name of a result code, None for None or for a code that is not known on that kind of system."""
+    return CODES[code][0] if _known(code, kind) else None
+
+
+def finding_of(code, kind="linux"):
     """Return the id of the finding that explains a result code; an unknown code is a plain failure, None is no finding."""
     if code is None:
         return None
-    return CODES[code][1] if code in CODES else "snapshot_failed"
+    return CODES[code][1] if _known(code, kind) else "snapshot_failed"

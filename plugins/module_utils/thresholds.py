@@ -3,10 +3,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Every limit that a rule compares with: name, default, unit, source."""
 
-from ansible_collections.vmbackup.azure.plugins.module_utils.facts import MINIMUM_LINUX_AGENT
+from ansible_collections.vmbackup.azure.plugins.module_utils.facts import MINIMUM_LINUX_AGENT, MINIMUM_WINDOWS_AGENT
 
 THRESHOLDS = (
     ("minimum_linux_agent", MINIMUM_LINUX_AGENT, "version", "Microsoft's support policy for the agent, page of 2025-09"),
+    ("minimum_windows_agent", MINIMUM_WINDOWS_AGENT, "version", "the same page"),
+    ("dotnet_release", 378389, "Release", "lowest value of .NET Framework 4.5 in the registry, which the Windows agent needs"),
     ("minimum_snapshot_extension", "1.0.91.0", "version", "Microsoft's article of 2016-10, the version that it asks for"),
     ("heartbeat_age_s", 5400, "seconds", "the agent writes a heartbeat every 30 minutes; three in a row are missing"),
     ("handler_missing_s", 180, "seconds", "the daemon starts its handler at once; finding the host by DHCP may take 160 s before"),
@@ -27,6 +29,14 @@ THRESHOLDS = (
     ("io_pressure_percent", 40, "percent", "full_avg10 of /proc/pressure/io; all tasks waited for storage that long, so a freeze will too"),
     ("filesystem_used_percent", 90, "percent", "Microsoft's VM assist tool"),
     ("inodes_used_percent", 95, "percent", "the extension creates files for status, logs and its next version"),
+    (
+        "windows_heartbeat_age_s",
+        1800,
+        "seconds",
+        "the Windows agent keeps its heartbeat in the registry; it reports every few seconds to 5 minutes",
+    ),
+    ("windows_first_heartbeat_s", 30, "seconds", "time that an agent gets after its start before its heartbeat counts"),
+    ("shadow_storage_bytes", 335544320, "bytes", "VSS needs 320 MiB on every drive above 500 MiB for a shadow copy"),
     ("clock_offset_s", 300, "seconds", "signatures for storage are refused when the clock is off by more"),
 )
 

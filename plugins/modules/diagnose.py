@@ -27,14 +27,28 @@ options:
       - Consents, by name (C(vmbackup_allow_...)), to remedies that wait for one. Only used to work out RV(remedies).
     type: dict
     default: {}
+  vss_backup_type:
+    description:
+      - Kind of VSS backup that Azure should take on Windows guests. V(unset) leaves the extension's setting alone and finds nothing about it.
+      - Microsoft's articles contradict each other on what C(USEVSSCOPYBACKUP) does, so O(vss_backup_text) says which one to believe.
+    type: str
+    default: unset
+    choices: [copy_only, full, unset]
+  vss_backup_text:
+    description:
+      - Date of the article that holds for O(vss_backup_type).
+      - V(2025-11) says that backups are copy-only and C(TRUE) asks for full ones, V(2016-10) that they are full and C(TRUE) asks for copy-only ones.
+    type: str
+    default: "2025-11"
+    choices: ["2025-11", "2016-10"]
 extends_documentation_fragment:
   - vmbackup.azure.attributes.collector
   - vmbackup.azure.attributes.reads
 attributes:
   platform:
-    description: Linux guests.
+    description: Linux and Windows guests.
     support: full
-    platforms: linux
+    platforms: linux, windows
 seealso:
   - module: vmbackup.azure.guest_facts
   - plugin: vmbackup.azure.findings

@@ -5,25 +5,27 @@
 
 DOCUMENTATION = r"""
 module: guest_facts
-short_description: Collect what decides whether Azure can back up this Linux guest
+short_description: Collect what decides whether Azure can back up this guest
 version_added: 0.1.0
 description:
   - Reads the state of the guest agent, the backup extension, the network towards the Azure host and the load, in one execution.
   - Only reads. Starts few processes, sends no secret, follows no proxy, and returns nothing that Azure protects.
+  - On Windows guests it runs M(vmbackup.azure.win_guest_facts) and returns facts of the same shape.
   - What cannot be read is V(null) with an entry in RV(ansible_facts.vmbackup.errors) or RV(ansible_facts.vmbackup.not_visible).
 notes:
-  - Needs root for a full picture. Without it, it returns what it could see and names what it could not.
-  - Needs Python 3.6 or newer on the guest and no other package.
+  - Needs root (Windows, an administrator) for a full picture. Without it, it returns what it could see and names what it could not.
+  - Needs Python 3.6 or newer on a Linux guest and no other package, Windows PowerShell 5.1 or newer on a Windows guest.
 extends_documentation_fragment:
   - vmbackup.azure.attributes.collector
   - vmbackup.azure.attributes.reads
 attributes:
   platform:
-    description: Linux guests.
+    description: Linux and Windows guests.
     support: full
-    platforms: linux
+    platforms: linux, windows
 seealso:
   - module: vmbackup.azure.diagnose
+  - module: vmbackup.azure.win_guest_facts
 author:
   - vmbackup.azure contributors (@vmbackup)
 """
@@ -97,6 +99,10 @@ ansible_facts:
           type: dict
         network:
           description: Primary interface, DHCP, routes, probes, proxies. V(null) when not asked for.
+          returned: always
+          type: dict
+        vss:
+          description: Writers, settings of the backup extension, SQL Server. V(null) when not asked for, and on Linux guests.
           returned: always
           type: dict
         load:

@@ -6,6 +6,8 @@ Every parser gets the same share of cases. A parser that raises is printed with 
 Runs on every Python of the guests, with nothing but the standard library.
 """
 
+import base64
+import gzip
 import json
 import os
 import random
@@ -32,6 +34,14 @@ from ansible_collections.vmbackup.azure.plugins.module_utils.linux import (
     service,
     system,
 )
+from ansible_collections.vmbackup.azure.plugins.module_utils.windows import acl, registry, vss
+from ansible_collections.vmbackup.azure.plugins.module_utils.windows import dhcp as windows_dhcp
+from ansible_collections.vmbackup.azure.plugins.module_utils.windows import firewall as windows_firewall
+from ansible_collections.vmbackup.azure.plugins.module_utils.windows import logs as windows_logs
+from ansible_collections.vmbackup.azure.plugins.module_utils.windows import proxy as windows_proxy
+from ansible_collections.vmbackup.azure.plugins.module_utils.windows import routes as windows_routes
+from ansible_collections.vmbackup.azure.plugins.module_utils.windows.collect import facts_of
+from ansible_collections.vmbackup.azure.plugins.module_utils.windows.raw import to_text, unpacked
 
 FIXTURES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "unit", "fixtures")
 TOKENS = [
@@ -87,8 +97,8 @@ def decide(raw):
 
 def known_shape(raw):
     """Change single values without leaving the shape: the rules must bear everything that the shape lets through."""
-    document = json.loads(fixture("facts", "healthy-debian12.json").decode())
     rng = random.Random(raw)
+    document = json.loads(rng.choice(HEALTHY))
     for _change in range(rng.choice((1, 2, 8))):
         place = document
         while True:
@@ -115,6 +125,40 @@ def known_shape(raw):
         assert "schema_version" in str(refused) or "beyond every limit" in str(refused), str(refused)
         return
     remedies(found)
+
+
+def windows_guest(raw):
+    """Any document at all becomes facts of the known shape, and the rules bear them."""
+    facts = facts_of(host.parse_json(raw), ["all"])
+    try:
+        found = evaluate(facts)
+    except ValueError as refused:
+        assert "beyond every limit" in str(refused), str(refused)  # a code in a status
+        return
+    remedies(found)
+
+
+RAW_GUEST = json.loads(fixture("windows", "healthy-raw.json").decode())
+HEALTHY = (fixture("facts", "healthy-debian12.json").decode(), json.dumps(facts_of(RAW_GUEST, ["all"])))
+
+
+def windows_value(raw):
+    """Change single values of what a guest returned, files by their bytes, without breaking the document."""
+    document = json.loads(json.dumps(RAW_GUEST))
+    rng = random.Random(raw)
+    for _change in range(rng.choice((1, 2, 8))):
+        place = document
+        while True:
+            key = rng.choice(sorted(place) if isinstance(place, dict) else list(range(len(place))))
+            if not isinstance(place[key], (dict, list)) or not place[key] or rng.random() < 0.1:
+                break
+            place = place[key]
+        value = place[key]
+        choice = [None, 0, -1, 10**30, "", "x" * 500, [], {}, [None], {"x": None}, 0.5, True, base64.b64encode(gzip.compress(raw)).decode()]
+        if isinstance(value, str):
+            choice += [text(mutate(rng, value.encode())), value[:-1], base64.b64encode(raw).decode()]
+        place[key] = rng.choice(choice)
+    windows_guest(json.dumps(document).encode())
 
 
 def secret(raw):
@@ -162,6 +206,33 @@ DPKG = b"Package: waagent\nStatus: hold ok installed\nVersion: 2.7.3.0-1\n\nPack
 ZYPPER = b"S | Name | Type | Version | Arch | Repository\nv | python3-azure-agent | package | 2.9-1 | noarch | lab\n"
 PRESSURE = b"some avg10=1.50 avg60=2.00 avg300=0.00 total=1\nfull avg10=0.10 avg60=0.00 avg300=0.00 total=1\n"
 
+WINDOWS_LOG = (
+    b"[00000011] [12/11/2018 06:27:55.66] [HEART] WindowsAzureGuestAgent Heartbeat.\r\n"
+    b"[00000018] 2026-01-12T16:35:45Z [INFO]  GetVersions() failed https://h/p?sig=x\r\n"
+)
+RULE = (
+    b"v2.31|Action=Block|Active=TRUE|Dir=Out|Protocol=6|RPort=80,32526|RPort2_10=1-9|RA4=168.63.0.0/255.255.0.0|RA4=1.2.3.4-1.2.3.9|Name=n|"
+)
+OPTIONS = bytes.fromhex(
+    "060000000000000004000000000000003317b657c0a80101f50000000000000004000000 00000000ffffff7fa83f8110".replace(" ", "")
+)
+ACTIONS = bytes.fromhex("805101000000000000000000020000001400000001000000 60ea00000000000000000000".replace(" ", ""))
+WINHTTP = bytes.fromhex("28000000000000000300000005000000") + b"p:312" + bytes.fromhex("07000000") + b"<local>"
+ROUTES = (
+    bytes.fromhex("0100000000000000")
+    + bytes(12)
+    + bytes.fromhex("02000000a83f8110")
+    + bytes(20)
+    + bytes.fromhex("20000000020000000a000001")
+    + bytes(52)
+)
+
+
+def windows_texts(kind):
+    directory = os.path.join(FIXTURES, "windows")
+    return [fixture("windows", name) for name in sorted(os.listdir(directory)) if name.startswith(kind)]
+
+
 # name: (parser of bytes, seeds)
 TARGETS = {
     "waagent.conf read": (read_conf, confs()),
@@ -200,6 +271,25 @@ TARGETS = {
     "secrets": (secret, [fixture("waagent", "vm_settings.json")[:4000], fixture("waagent", "ext_conf.xml")[:4000]]),
     "service tags": (ranges, [fixture("azure-ip-ranges", "ServiceTags_Public_20260622-excerpt.json")]),
     "public ip ranges": (ranges, [fixture("azure-ip-ranges", "PublicIPs_20160418-invented.xml")]),
+    "vssadmin writers": (lambda raw: vss.parse_writers(to_text(raw, 850)), windows_texts("vssadmin-writers")),
+    "vssadmin shadow storage": (lambda raw: vss.parse_shadow_storage(to_text(raw, 850)), windows_texts("vssadmin-shadowstorage")),
+    "vssadmin providers": (lambda raw: vss.parse_providers(to_text(raw, 437)), [b"Provider name: 'x'\r\n Id: {b5946137-7b9f-4925-af80-51abd60b20d5}\r\n V: 1.0\r\n"]),
+    "netsh winhttp": (lambda raw: windows_proxy.parse_netsh(to_text(raw, 737)), windows_texts("netsh-winhttp")),
+    "DhcpInterfaceOptions": (lambda raw: windows_dhcp.host_address(windows_dhcp.parse_options(raw)), [OPTIONS]),
+    "FailureActions": (registry.failure_actions, [ACTIONS]),
+    "WinHttpSettings": (windows_proxy.parse_settings, [WINHTTP]),
+    "machine.config": (lambda raw: windows_proxy.parse_default_proxy(text(raw)), [b'<defaultProxy enabled="true"><proxy proxyaddress="http://p:1"/></defaultProxy>']),
+    "windows bypass": (lambda raw: windows_proxy.bypasses(text(raw), "168.63.129.16"), [b"<local>;168.63.*;[a-z];http://169.254.169.254"]),
+    "firewall rule": (lambda raw: windows_firewall.blocks_host(windows_firewall.parse_rule(text(raw))), [RULE]),
+    "forward table": (lambda raw: windows_routes.matching(windows_routes.parse_table(raw), "168.63.129.16"), [ROUTES]),
+    "persistent routes": (lambda raw: windows_routes.parse_persistent(text(raw).split(";")), [b"168.63.129.16,255.255.255.255,10.0.0.1,1;0.0.0.0,0.0.0.0,1.1.1.1"]),
+    "security descriptor": (lambda raw: acl.machine_keys("p", text(raw)), [acl.MACHINE_KEYS.encode(), b"O:BAD:AI(A;OICI;FRFW;;;WD)(D;;GA;;;S-1-5-18)"]),
+    "windows log": (lambda raw: (windows_logs.verdicts(to_text(raw).split("\n"), windows_logs.EXTENSION_PHRASES), windows_logs.heartbeat(text(raw).split("\n"), 0)),
+                    [WINDOWS_LOG]),
+    "windows times": (lambda raw: registry.when(text(raw)), [b"1/12/2026 4:35:45 PM", b"134127165450000000"]),
+    "packed values": (lambda raw: (unpacked(base64.b64encode(raw).decode()), to_text(raw, 437)), [gzip.compress(WINDOWS_LOG), "x\u00e9".encode("utf-16")]),
+    "windows guest": (windows_guest, [fixture("windows", "healthy-raw.json")]),
+    "windows guest with values changed": (windows_value, [b"x"]),
     "decision": (decide, [fixture("facts", "healthy-debian12.json")]),
     "decision with a value missing": (known_shape, [b"x"]),
 }  # fmt: skip

@@ -51,15 +51,36 @@ main() {
     }
     make_venv venv "$python" -r tests/requirements.txt
     link_tree
+    needed
+}
+
+# The collections that ours needs, taken out of the package `ansible` of PyPI, so that no Galaxy server is needed.
+needed() {
+    local recipe='ansible==12.3.0 ansible.windows' wheel
+    [ "$(cat "$cache/needed/recipe" 2>/dev/null)" = "$recipe" ] && return 0
+    say "Fetching ansible.windows"
+    rm -rf "$cache/needed" "$cache/wheel"
+    "$cache/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: -d "$cache/wheel" "${recipe% *}"
+    for wheel in "$cache"/wheel/ansible-*.whl; do
+        "$cache/venv/bin/python" - "$wheel" "$cache/needed" <<'END'
+import sys
+import zipfile
+
+with zipfile.ZipFile(sys.argv[1]) as wheel:
+    wheel.extractall(sys.argv[2], [name for name in wheel.namelist() if name.startswith("ansible_collections/ansible/windows/")])
+END
+    done
+    rm -rf "$cache/wheel"
+    printf '%s' "$recipe" >"$cache/needed/recipe"
 }
 
 for part in "${@:-main}"; do
     case $part in
         main) main ;;
         cores)
-            make_venv core-2.16 "$(find_python 3.11)" 'ansible-core==2.16.*'
+            make_venv core-2.16 "$(find_python 3.11)" 'ansible-core==2.16.*' 'pywinrm==0.5.*'
             if python=$(find_python 3.12); then
-                make_venv core-2.21 "$python" 'ansible-core==2.21.*'
+                make_venv core-2.21 "$python" 'ansible-core==2.21.*' 'pywinrm==0.5.*'
             else
                 say "SKIPPED core-2.21: ansible-core 2.21 needs Python 3.12, and neither the system nor pyenv has it."
             fi

@@ -10,7 +10,8 @@ import re
 
 import pytest
 from ansible_collections.vmbackup.azure.plugins.module_utils.catalogue import CATALOGUE, CAUSES
-from ansible_collections.vmbackup.azure.plugins.module_utils.findings import RULES
+from ansible_collections.vmbackup.azure.plugins.module_utils.facts import argument_spec
+from ansible_collections.vmbackup.azure.plugins.module_utils.findings import RULES, described
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.packages import NAMES
 from ansible_collections.vmbackup.azure.plugins.module_utils.snapshot_codes import CODES
 
@@ -44,8 +45,13 @@ def test_result_codes_name_findings():
     assert {finding for _name, finding in CODES.values() if finding} <= set(CATALOGUE)
 
 
+def answers():
+    """Return every entry of the catalogue as each system gets it."""
+    return [described(id_, kind) for id_ in CATALOGUE for kind in ("linux", "windows")]
+
+
 def remedies():
-    return sorted({row["remedy"] for row in CATALOGUE.values() if row["remedy"]})
+    return sorted({row["remedy"] for row in answers() if row["remedy"]})
 
 
 @pytest.mark.parametrize("remedy", remedies())
@@ -58,7 +64,7 @@ def test_every_remedy_is_an_entry_point_with_its_own_specification(remedy):
 def test_playbooks_know_the_remedies_and_the_consents():
     variables = load("playbooks", "vars", "remedies.yml")
     assert sorted(variables["__vmbackup_remedies"]) == remedies()
-    consents = sorted({row["consent"] for row in CATALOGUE.values() if row["consent"]})
+    consents = sorted({row["consent"] for row in answers() if row["consent"]})
     assert sorted(variables["__vmbackup_allow"]) == consents
     head = read("playbooks", "remediate.yml")
     readme = read("README.md")
@@ -66,12 +72,30 @@ def test_playbooks_know_the_remedies_and_the_consents():
         assert consent in head and consent in readme, consent
 
 
+def module_files(extension):
+    names = (os.path.basename(path)[: -len(extension)] for path in glob.glob(os.path.join(ROOT, "plugins", "modules", "*" + extension)))
+    return sorted(name for name in names if not name.startswith("_"))
+
+
 def test_every_module_is_in_the_action_group_and_has_a_version():
-    modules = sorted(os.path.basename(path)[:-3] for path in glob.glob(os.path.join(ROOT, "plugins", "modules", "*.py")))
-    modules = [name for name in modules if not name.startswith("_")]
-    assert sorted(load("meta", "runtime.yml")["action_groups"]["all"]) == modules
-    for name in modules:
+    assert sorted(load("meta", "runtime.yml")["action_groups"]["all"]) == sorted(module_files(".py") + module_files(".ps1"))
+    for name in module_files(".py"):
         assert re.search(r"(?m)^version_added: \d", read("plugins", "modules", name + ".py")), name
+    for name in module_files(".ps1"):
+        assert load("plugins", "modules", name + ".yml")["DOCUMENTATION"]["version_added"], name
+
+
+def test_both_collectors_have_the_same_options():
+    """But for those that mean something to one of them only; names, types, defaults and choices."""
+    documented = load("plugins", "modules", "win_guest_facts.yml")["DOCUMENTATION"]["options"]
+    module = read("plugins", "modules", "win_guest_facts.ps1")
+    expected = {name: option for name, option in argument_spec().items() if name not in ("candidate", "candidate_below")}
+    assert sorted(documented) == sorted(expected)
+    for name, option in expected.items():
+        assert {key: value for key, value in documented[name].items() if key != "description"} == option, name
+        text = re.search(r"(?m)^        {0} = @\{{ (.*) \}}$".format(name), module).group(1)
+        for choice in option.get("choices", []) + [option["type"], str(option.get("default", "")).strip("[]'")]:
+            assert choice in text, (name, choice)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +133,9 @@ def test_no_file_is_without_its_licence():
     bare = []
     for pattern in (
         "plugins/**/*.py",
+        "plugins/**/*.ps1",
+        "plugins/**/*.psm1",
+        "plugins/**/*.yml",
         "roles/**/*.yml",
         "playbooks/**/*.yml",
         "tests/**/*.py",

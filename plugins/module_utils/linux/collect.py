@@ -5,7 +5,7 @@
 
 import time
 
-from ansible_collections.vmbackup.azure.plugins.module_utils.facts import SCHEMA_VERSION, areas
+from ansible_collections.vmbackup.azure.plugins.module_utils.facts import AREAS, SCHEMA_VERSION, WINDOWS_AREAS, areas
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux import (
     agent,
     dhcp,
@@ -85,7 +85,7 @@ def collect(options, run_command=None, root="", now=None):
     """
     began = time.monotonic()
     host = Host(root, now, run_command)
-    wanted = areas(options["gather_subset"])
+    wanted = [area for area in areas(options["gather_subset"]) if area not in WINDOWS_AREAS]
     cpu_before = load.cpu_reading(host)
     context = {"system": system.collect(host), "processes": system.processes(host), "agent": None, "environment": []}
     context["agent_log"] = host.tail("agent", agent.LOG_PATH, options["log_bytes"])
@@ -106,7 +106,7 @@ def collect(options, run_command=None, root="", now=None):
             "imds": probes.imds(options["timeout_s"]),
             "storage": probes.connect(name, 443, options["timeout_s"]) if name else None,
         }
-    result = dict.fromkeys(("agent", "extension", "network", "load"))
+    result = dict.fromkeys(AREAS)
     # Network needs the unit and the daemon for its proxies, the extension needs Lib.Dir: both come with the agent.
     found = guarded(host, "agent", "agent", agent.collect, host, context, options)
     if found:

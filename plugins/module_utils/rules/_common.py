@@ -28,6 +28,15 @@ def items(facts, path):
     return value if isinstance(value, list) else []
 
 
+def is_windows(facts):
+    return get(facts, "system.kind") == "windows"
+
+
+def windows_service(facts, name):
+    """Return the facts of one Windows service, an empty dictionary where there are none."""
+    return next((row for row in items(facts, "agent.services") if row.get("name") == name), {})
+
+
 def filled(text, values):
     """Return a text with values at its names; one that is missing or null is called unknown."""
     return text.format_map(_Known({name: "unknown" if value is None else value for name, value in values.items()}))

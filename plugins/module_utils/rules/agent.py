@@ -6,9 +6,21 @@
 import re
 
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import epoch, version_key
-from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import duration, filled, get, items, quoted, size, verdict
+from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import (
+    duration,
+    filled,
+    get,
+    is_windows,
+    items,
+    quoted,
+    size,
+    verdict,
+    windows_service,
+)
 
 BACKUP_SWITCH = "Extensions.Enabled"
+# The services of the Windows agent, in the order in which they are started.
+WINDOWS_SERVICES = ("RdAgent", "WindowsAzureGuestAgent")
 
 
 def _service(facts):
@@ -54,7 +66,22 @@ def _upstream(version):
     return re.split(r"[-+~]", version.partition(":")[2] or version)[0]
 
 
+def _windows_services(facts):
+    return [row for row in (windows_service(facts, name) for name in WINDOWS_SERVICES) if row.get("exists")]
+
+
+def _windows_missing(facts):
+    rows = [windows_service(facts, name) for name in WINDOWS_SERVICES]
+    gone = [row["name"] for row in rows if row.get("exists") is False]
+    if not gone:
+        return None
+    text = "there is no service {0}".format(" and none called ".join(gone))
+    return text if len(gone) == 1 else text + (", and no program of the agent" if get(facts, "agent.binary") is None else "")
+
+
 def agent_missing(facts, limits):
+    if is_windows(facts):
+        return _windows_missing(facts)
     gone = get(facts, "agent.package.installed") is False and get(facts, "agent.binary") is None and not _daemons(facts)
     if not gone or get(facts, "agent.service.load_state") == "loaded":
         return None
@@ -69,7 +96,21 @@ def agent_not_from_package(facts, limits):
     return "{0} is there, but no package of the distribution owns an agent".format(get(facts, "agent.binary"))
 
 
+def _windows_old(facts, limits):
+    version = get(facts, "agent.version.goal_state")
+    if not _older(version, limits["minimum_windows_agent"]) or _windows_missing(facts):
+        return None
+    by = {"msi": "installed from the MSI {0}".format(get(facts, "agent.package.version")), "platform": "brought by the platform"}
+    text = "the agent is {0} (seen in: {1}; {2}), the oldest supported is {3}"
+    where = {"program": "the version of its program", "registry": "the registry"}.get(
+        get(facts, "agent.version.goal_state_source"), "unknown"
+    )
+    return text.format(version, where, by.get(get(facts, "agent.installed_by"), "installed by unknown"), limits["minimum_windows_agent"])
+
+
 def _old(facts, limits):
+    if is_windows(facts):
+        return None  # only packages of a distribution can be held, older than a repository's, or not yet running
     version = get(facts, "agent.version.goal_state")
     if not _older(version, limits["minimum_linux_agent"]):
         return None
@@ -84,6 +125,8 @@ def _old(facts, limits):
 
 
 def agent_version_old(facts, limits):
+    if is_windows(facts):
+        return _windows_old(facts, limits)
     text = _old(facts, limits)
     newer = _newest_package(facts)
     if not text or get(facts, "agent.package.held"):
@@ -136,6 +179,10 @@ def agent_service_masked(facts, limits):
 
 
 def agent_service_disabled(facts, limits):
+    if is_windows(facts):
+        text = "the service {0} has start type {1}: it will not start with the system ({2} now)"
+        rows = [row for row in _windows_services(facts) if row.get("start_type") in ("disabled", "manual")]
+        return [text.format(row["name"], row["start_type"], row.get("state") or "state unknown") for row in rows] or None
     service = _service(facts)
     if service.get("unit_file_state") != "disabled" or service.get("masked"):
         return None
@@ -179,12 +226,57 @@ def agent_pid_file_stale(facts, limits):
 
 
 def agent_service_stopped(facts, limits):
+    if is_windows(facts):
+        # One whose program is gone cannot be started: agent_service_path_missing.
+        rows = [
+            row for row in _windows_services(facts) if row.get("state") in ("stopped", "paused") and row.get("image_exists") is not False
+        ]
+        return ["the service {0} is {1} (start type {2})".format(row["name"], row["state"], row.get("start_type")) for row in rows] or None
     service = _service(facts)
     if service.get("active_state") != "inactive" or service.get("masked") or _daemons(facts):
         return None
     if agent_condition_failed(facts, limits) or agent_pid_file_stale(facts, limits):
         return None
     return "{0} is inactive ({1}) and no agent process runs".format(service.get("unit"), service.get("sub_state"))
+
+
+def agent_service_stop_pending(facts, limits):
+    rows = [row for row in _windows_services(facts) if row.get("state") == "stop_pending"]
+    text = "the service {0} was told to stop and has not (state StopPending, process {1})"
+    return [text.format(row["name"], row.get("pid") or "unknown") for row in rows] or None
+
+
+def agent_service_path_missing(facts, limits):
+    rows = [row for row in _windows_services(facts) if row.get("image_exists") is False]
+    return ["the service {0} starts {1}, which does not exist".format(row["name"], row.get("image_path")) for row in rows] or None
+
+
+def agent_dotnet_old(facts, limits):
+    release = get(facts, "agent.dotnet.release")
+    if release is None or release >= limits["dotnet_release"]:
+        return None
+    text = "the .NET Framework's Release is {0}, the agent needs at least {1:.0f} (4.5)"
+    return text.format(release, limits["dotnet_release"])
+
+
+def agent_dotnet_64bit_off(facts, limits):
+    if get(facts, "agent.dotnet.enable_64bit") != 0:
+        return None
+    return "HKLM\\SOFTWARE\\Microsoft\\.NETFramework: Enable64Bit is 0, so the agent's 64-bit programs do not start"
+
+
+def agent_update_failed(facts, limits):
+    """Only the newest version's record counts: an older one's failure was overcome."""
+    newest = next(iter(items(facts, "agent.update_state")), {})
+    state, code = (newest.get("state") or "").lower(), newest.get("code")
+    if code in (None, 0) and not re.search("fail|error", state):
+        return None
+    running = get(facts, "agent.version.goal_state")
+    if running and newest.get("version") and version_key(running) >= version_key(newest["version"]):
+        return None
+    return "the update to {0} came to state {1}, code {2}: {3}".format(
+        newest.get("version"), newest.get("state"), code, newest.get("message") or "no message"
+    )
 
 
 def agent_restarting(facts, limits):
@@ -222,6 +314,10 @@ def agent_handler_dead(facts, limits):
 
 
 def agent_restart_policy(facts, limits):
+    if is_windows(facts):
+        text = "the service {0} has no recovery action that starts it again after a failure"
+        rows = [row for row in _windows_services(facts) if (row.get("failure_actions") or {}).get("restart") is False]
+        return [text.format(row["name"]) for row in rows] or None
     service = _service(facts)
     if service.get("restart") in (None, "always") or service.get("manager") != "systemd":
         return None
@@ -340,8 +436,20 @@ def agent_policy_active(facts, limits):
     return ["{0} decides which extensions may run".format(policy.get("path"))] + quoted(facts, "agent.log", "extension_forbidden")
 
 
+def _windows_heartbeat(facts, limits, beat):
+    guest_agent = windows_service(facts, WINDOWS_SERVICES[1])
+    started = [handler.get("age_s") for handler in _handlers(facts) if handler.get("age_s") is not None]
+    if beat.get("age_s") is None or beat["age_s"] <= limits["windows_heartbeat_age_s"] or guest_agent.get("state") != "running":
+        return None
+    if started and min(started) <= limits["windows_first_heartbeat_s"]:
+        return None
+    return "the agent's newest heartbeat is of {0}, {1} ago, though its service runs".format(beat.get("at"), duration(beat["age_s"]))
+
+
 def agent_heartbeat_stale(facts, limits):
     beat = get(facts, "agent.heartbeat") or {}
+    if is_windows(facts):
+        return _windows_heartbeat(facts, limits, beat)
     handlers = _handlers(facts)
     if beat.get("age_s") is None or beat["age_s"] <= limits["heartbeat_age_s"] or not handlers:
         return None

@@ -3,18 +3,28 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Cause 4: the snapshot cannot be taken, or its status cannot be had. One function per finding, named after it."""
 
-from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import duration, filled, get, items, quoted, size
+from ansible_collections.vmbackup.azure.plugins.module_utils.rules._common import (
+    Evidence,
+    duration,
+    filled,
+    get,
+    is_windows,
+    items,
+    quoted,
+    size,
+    windows_service,
+)
 from ansible_collections.vmbackup.azure.plugins.module_utils.snapshot_codes import HOST_CODES, RUNNING, finding_of, name_of
 
 
 def coded(facts, finding, *meanings):
     """Return the evidence of a snapshot whose result code belongs to a finding, with the extension's own words; None otherwise."""
     snapshot = get(facts, "extension.snapshot") or {}
-    code = snapshot.get("code")
-    if finding_of(code) != finding or code == RUNNING:
+    code, kind = snapshot.get("code"), get(facts, "system.kind")
+    if finding_of(code, kind) != finding or code == RUNNING:
         return None
     text = "snapshot {0} of {1}: code {2}".format(snapshot.get("sequence"), snapshot.get("at"), code)
-    text += " ({0})".format(name_of(code)) if name_of(code) else ""
+    text += " ({0})".format(name_of(code, kind)) if name_of(code, kind) else ""
     if snapshot.get("reported_status") == "success":
         text += ", though its status says success"
     found = [text]
@@ -152,8 +162,19 @@ def filesystem_full(facts, limits):
     return found or None
 
 
+def _windows_cpu(limits, cpu):
+    """Windows keeps no average of the load, so this is a moment's look, and the diagnosis' own share is taken out of it."""
+    busy, others = cpu.get("busy_percent"), cpu.get("others_busy_percent")
+    if busy is None or others is None or min(busy, others) < limits["cpu_busy_percent"]:
+        return None
+    text = "processors are busy to {0} % (over {1} ms), without this diagnosis to {2} %"
+    return Evidence(text.format(busy, cpu.get("window_ms"), others), severity="notice")
+
+
 def load_cpu_high(facts, limits):
     cpu = get(facts, "load.cpu") or {}
+    if is_windows(facts):
+        return _windows_cpu(limits, cpu)
     busy, count, load_1m = cpu.get("busy_percent"), cpu.get("count"), cpu.get("load_1m")
     if busy is None or load_1m is None or not count:
         return None
@@ -207,6 +228,136 @@ def dhcp_static_address(facts, limits):
     if dhcp.get("method") != "static":
         return None
     primary = get(facts, "network.primary") or {}
+    if is_windows(facts) and len(primary.get("addresses") or []) > 1:
+        return None  # several addresses need a static configuration on Windows, which Microsoft documents
     return "{0}: the primary interface {1} has the static address {2}".format(
         dhcp.get("method_source"), primary.get("interface"), primary.get("address")
     )
+
+
+# Must not be disabled: service, what it does.
+SHADOW_SERVICES = (
+    ("VSS", "takes shadow copies"),
+    ("swprv", "is Microsoft's provider of shadow copies"),
+    ("COMSysApp", "runs the COM+ components of VSS"),
+    ("EventSystem", "tells the writers of a shadow copy"),
+    ("CryptSvc", "is the service of the System Writer"),
+)
+NETWORK_SERVICE = ("nt authority\\networkservice", "nt authority\\network service", "networkservice", "s-1-5-20")
+WAITING = (2, 3, 4, 5)  # states of a writer while a backup runs
+
+
+def vss_service_disabled(facts, limits):
+    text = "the service {0}, which {1}, is disabled"
+    found = []
+    for name, what in SHADOW_SERVICES:
+        if windows_service(facts, name).get("start_type") == "disabled":
+            found.append(text.format(name, what))
+    if _sql_server(facts) and windows_service(facts, "SQLWriter").get("start_type") == "disabled":
+        found.append(text.format("SQLWriter", "is the writer of SQL Server, which is on this guest"))
+    return found or None
+
+
+def _sql_server(facts):
+    return get(facts, "vss.sql_server.present") or any(
+        row.get("exists") and str(row.get("name")).upper().startswith("MSSQL") for row in items(facts, "agent.services")
+    )
+
+
+def vss_msdtc_account(facts, limits):
+    row = windows_service(facts, "MSDTC")
+    account = row.get("account")
+    if not account or account.lower() in NETWORK_SERVICE:
+        return None
+    return "the service MSDTC runs as {0}, Microsoft's article asks for NT AUTHORITY\\NetworkService".format(account)
+
+
+def _failed_writers(facts):
+    """Return the writers that are in a failed state; one that waits is no failure, unless no snapshot runs."""
+    runs = get(facts, "extension.snapshot.in_progress") is not False
+    found = []
+    for writer in items(facts, "vss.writers"):
+        code = writer.get("state_code")
+        if code in (None, 1) or (code in WAITING and runs):
+            continue
+        found.append(writer)
+    return found
+
+
+def vss_writer_failed(facts, limits):
+    found = []
+    for writer in _failed_writers(facts):
+        text = filled("writer {name} is in state [{state_code}] {state}, last error: {last_error}", writer)
+        service = writer.get("service")
+        found.append("{0}; {1}".format(text, "its service is " + service if service else "no service is known that brings it back"))
+    return found or None
+
+
+def bcdr_option_wrong_type(facts, limits):
+    found = []
+    options = get(facts, "vss.bcdr") or {}
+    for name in ("SnapshotWithoutThreads", "SnapshotMethod", "CalculateSnapshotTimeFromHost"):
+        option = options.get(name) or {}
+        if option.get("type") not in (None, "REG_SZ"):
+            found.append("{0}: {1}={2} is {3}, must be REG_SZ".format(option.get("key"), name, option.get("value"), option["type"]))
+    return found or None
+
+
+def _copy_value(option):
+    """Say whether UseVSSCopyBackup asks for what is not the default: only text does."""
+    return option.get("type") == "REG_SZ" and str(option.get("value")).strip().lower() == "true"
+
+
+def vss_backup_type_differs(facts, limits):
+    wanted = get(facts, "vss.backup_type") or {}
+    options = get(facts, "vss.bcdr")
+    if wanted.get("type") in (None, "unset") or options is None:
+        return None
+    option = options.get("UseVSSCopyBackup") or {}
+    if _copy_value(option) == (wanted.get("value") is not None):
+        return None
+    now = "UseVSSCopyBackup={0} ({1})".format(option.get("value"), option.get("type")) if option else "UseVSSCopyBackup is not set"
+    need = "must be set to TRUE (REG_SZ)" if wanted.get("value") else "must not be set"
+    return "{0}; for vmbackup_vss_backup_type={1} it {2}, by Microsoft's text of {3} (the other one says the opposite)".format(
+        now, wanted.get("type"), need, wanted.get("text")
+    )
+
+
+def vss_copy_backup_unset(facts, limits):
+    """Asked only where it matters: SQL Server is there, and its writer or the snapshot failed, or a value is there that does nothing."""
+    if (get(facts, "vss.backup_type") or {}).get("type") in ("copy_only", "full"):
+        return None
+    option = get(facts, "vss.bcdr.UseVSSCopyBackup") or {}
+    if option.get("type") not in (None, "REG_SZ"):
+        return "{0}: UseVSSCopyBackup={1} is {2}, so it is ignored; only text counts".format(
+            option.get("key"), option.get("value"), option["type"]
+        )
+    if not _sql_server(facts) or option:
+        return None
+    writers = [str(writer.get("name")) for writer in _failed_writers(facts) if writer.get("service") == "SQLWriter"]
+    failed = coded(facts, "snapshot_failed")
+    if not writers and not failed:
+        return None
+    instances = ", ".join(items(facts, "vss.sql_server.instances")) or "SQL Server"
+    return ["{0} runs on this guest, and UseVSSCopyBackup is not set".format(instances)] + [
+        "its writer has failed" if writers else "the last snapshot failed"
+    ]
+
+
+def shadow_storage_low(facts, limits):
+    found = []
+    for row in items(facts, "load.filesystems"):
+        free, total = row.get("free_bytes"), row.get("size_bytes")
+        # Drives of 500 MiB and less need 50 MiB only, and reserved ones are small.
+        if not is_windows(facts) or not row.get("freezes") or free is None or total is None or total <= 524288000:
+            continue
+        if free < limits["shadow_storage_bytes"]:
+            found.append(
+                "{0} has {1} left, a shadow copy needs {2}".format(row.get("mount_point"), size(free), size(limits["shadow_storage_bytes"]))
+            )
+    for row in items(facts, "vss.shadow_storage"):
+        maximum = row.get("maximum_bytes")
+        if maximum is not None and maximum < limits["shadow_storage_bytes"]:
+            text = "shadow copies of {0} may use {1} on {2}, they need {3}"
+            found.append(text.format(row.get("volume"), size(maximum), row.get("storage_volume"), size(limits["shadow_storage_bytes"])))
+    return found or None

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Proxies that agent and extension see: WinHTTP, those of the SYSTEM account, of the machine's policy, its environment and .NET."""
+
+import fnmatch
+import re
+import struct
+
+from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import as_text
+from ansible_collections.vmbackup.azure.plugins.module_utils.linux.proxy import HOST_ADDRESSES, from_environment
+from ansible_collections.vmbackup.azure.plugins.module_utils.redact import clip, redact
+
+_SETTINGS = "Software\\Microsoft\\Windows\\CurrentVersion\\Internet Settings"
+SYSTEM_ACCOUNT = "HKU\\S-1-5-18\\" + _SETTINGS
+MACHINE = "HKLM\\" + _SETTINGS
+POLICY = "HKLM\\SOFTWARE\\Policies\\Microsoft\\Windows\\CurrentVersion\\Internet Settings"
+ENVIRONMENT = "HKLM\\SYSTEM\\CurrentControlSet\\Control\\Session Manager\\Environment"
+DIRECT, NAMED, SCRIPT, DETECT = 1, 2, 4, 8
+_WINHTTP_LINE = re.compile(r"^\s+(\S.*?)\s*:\s+(\S.*?)\s*$")
+
+
+def parse_settings(data):
+    """Return flags, proxy, bypass, script of WinHttpSettings or DefaultConnectionSettings, None when they are cut short.
+
+    Size, counter, flags, then texts each with its length in front: proxy, what goes round it, and the address of a script.
+    """
+    if data is None or len(data) < 12:
+        return None
+    found = {"flags": struct.unpack_from("<I", data, 8)[0], "proxy": None, "bypass": None, "script": None}
+    at = 12
+    for name in ("proxy", "bypass", "script"):
+        if at + 4 > len(data):
+            break
+        length = struct.unpack_from("<I", data, at)[0]
+        at += 4
+        if length > len(data) - at:
+            break
+        found[name] = data[at : at + length].decode("latin-1").strip("\x00") or None
+        at += length
+    return found
+
+
+def parse_netsh(text):
+    """Return (proxy, bypass) of ``netsh winhttp show proxy`` in any language: two indented lines of label and value; (None, None) when direct.
+
+    A value in brackets means none, in whatever language.
+    """
+    values = [found.group(2) for found in map(_WINHTTP_LINE.match, (text or "").replace("\r", "").split("\n")) if found]
+    values = [None if re.match(r"^\(.*\)$", value) else value for value in values]
+    if not values or not values[0]:
+        return None, None
+    return values[0], values[1] if len(values) > 1 else None
+
+
+def bypasses(text, address):
+    """Say whether a list of exceptions as Windows reads it names an address: itself, with asterisks, or ``<-loopback>`` and the like not."""
+    for item in re.split(r"[;,\s]+", text or ""):
+        item = re.sub(r"^https?://", "", item)
+        if item and not item.startswith("<") and fnmatch.fnmatchcase(address, item):
+            return True
+    return False
+
+
+def entry(source, name, value, bypass):
+    return {
+        "source": source,
+        "name": name,
+        "value": clip(redact(value), 300),
+        "bypass": clip(redact(bypass), 600),
+        "bypasses_host": all(bypasses(bypass, address) for address in HOST_ADDRESSES),
+    }
+
+
+def account(raw, key, source):
+    """Return the proxies of one account's or the machine's Internet settings."""
+    found = []
+    parsed = parse_settings(raw.binary(key + "\\Connections", "DefaultConnectionSettings")) or {}
+    server, bypass = raw.value(key, "ProxyServer", str), raw.value(key, "ProxyOverride", str)
+    if raw.value(key, "ProxyEnable", int) and server:
+        found.append(entry(source, "ProxyServer", server, bypass))
+    elif parsed.get("flags", 0) & NAMED and parsed.get("proxy"):
+        found.append(entry(source, "DefaultConnectionSettings", parsed["proxy"], parsed["bypass"]))
+    script = raw.value(key, "AutoConfigURL", str) or (parsed.get("script") if parsed.get("flags", 0) & SCRIPT else None)
+    if script:
+        # What a script answers for the host's addresses is not known.
+        found.append(dict(entry(source, "AutoConfigURL", script, None), bypasses_host=None))
+    return found
+
+
+def parse_default_proxy(element):
+    """Return (address, list of exceptions) of a defaultProxy element of machine.config, (None, None) when it names none."""
+    if re.search(r"<defaultProxy\b[^>]*\benabled\s*=\s*[\"']false", element or "", re.I):
+        return None, None
+    address = re.search(r"\bproxyaddress\s*=\s*[\"']([^\"']+)", element or "", re.I)
+    listed = re.findall(r"<add\b[^>]*\baddress\s*=\s*[\"']([^\"']+)", element or "", re.I)
+    return (address.group(1) if address else None), listed
+
+
+def excepted(patterns, address):
+    """Say whether .NET's list of exceptions, which are regular expressions, names an address; they are compared as text."""
+    return any(len(pattern) < 200 and address in pattern.replace("\\", "") for pattern in patterns)
+
+
+def collect(raw, netsh):
+    """Return every proxy that programs of the SYSTEM account see, masked.
+
+    :param netsh: text of ``netsh winhttp show proxy``, None when it was not asked.
+    """
+    found = []
+    winhttp = parse_settings(raw.binary(MACHINE + "\\Connections", "WinHttpSettings"))
+    if winhttp and winhttp["flags"] & NAMED:
+        told = parse_netsh(netsh)
+        value, bypass = (winhttp["proxy"], winhttp["bypass"]) if winhttp["proxy"] else told
+        if value:
+            found.append(entry("WinHTTP", "WinHttpSettings", value, bypass))
+    found += account(raw, SYSTEM_ACCOUNT, "the SYSTEM account (HKU\\S-1-5-18)")
+    if raw.value(POLICY, "ProxySettingsPerUser", int) == 0:
+        found += account(raw, MACHINE, "the machine (policy ProxySettingsPerUser=0)")
+    variables = {pair[0]: pair[2] for pair in (raw.key(ENVIRONMENT) or {}).values() if isinstance(pair[2], str)}
+    lower = {name.lower(): value for name, value in variables.items()}
+    found += from_environment("the machine's environment", lower)
+    for path, element in sorted(raw.part("machine_config").items()):
+        address, listed = parse_default_proxy(as_text(element))
+        if address:
+            row = entry(path, "defaultProxy", address, " ".join(listed))
+            row["bypasses_host"] = all(excepted(listed, one) for one in HOST_ADDRESSES)
+            found.append(row)
+    return found
+
+
+def packed(head, server, bypass):
+    """Return WinHttpSettings (head 0x28) or DefaultConnectionSettings (head 0x46) as hexadecimal text; without a server: direct.
+
+    The counter stays 0, so that the same settings are the same bytes.
+    """
+    flags = DIRECT if not server else (NAMED if head == 0x28 else DIRECT | NAMED)
+    data = struct.pack("<III", head, 0, flags)
+    for text in (server or "", bypass or "") if server else ("", ""):
+        data += struct.pack("<I", len(text)) + text.encode("latin-1", "replace")
+    if head == 0x46:
+        data += struct.pack("<I", 0) + b"\0" * 32
+    return data.hex()
+
+
+def with_host(bypass):
+    """Return a list of exceptions with the Azure host's addresses in it."""
+    kept = [item for item in re.split(r"[;\s]+", bypass or "") if item]
+    return ";".join(kept + [address for address in HOST_ADDRESSES if not bypasses(bypass, address)])
+
+
+def registry_values(proxies, state, server=None):
+    """Return the values for M(vmbackup.azure.win_registry) that bring the SYSTEM account and WinHTTP to a state.
+
+    :param proxies: ``network.proxy`` of the facts.
+    :param state: ``present`` (server is set), ``absent`` (no proxy), ``bypass`` (what there is, with the Azure host's addresses left out of it).
+    :raises ValueError: one sentence.
+    """
+    if state not in ("present", "absent", "bypass"):
+        raise ValueError("the state of a proxy is present, absent or bypass, not {0!r}.".format(state))
+    if state == "present" and not re.match(r"^[A-Za-z0-9._=;:/\[\]-]+:\d+$", server or ""):
+        raise ValueError("a proxy is given as host:port, not {0!r}.".format(server))
+
+    def text(key, name, data):
+        return {"key": key, "name": name, "type": "string", "data": data, "state": "present"}
+
+    def blob(key, name, head, proxy, bypass):
+        return {"key": key + "\\Connections", "name": name, "type": "binary", "data": packed(head, proxy, bypass), "state": "present"}
+
+    def system(proxy, bypass):
+        enabled = {"key": SYSTEM_ACCOUNT, "name": "ProxyEnable", "type": "dword", "data": 1 if proxy else 0, "state": "present"}
+        texts = [text(SYSTEM_ACCOUNT, "ProxyServer", proxy), text(SYSTEM_ACCOUNT, "ProxyOverride", bypass)]
+        if not proxy:
+            texts = [{"key": SYSTEM_ACCOUNT, "name": name, "state": "absent"} for name in ("ProxyServer", "ProxyOverride")]
+        return [enabled] + texts + [blob(SYSTEM_ACCOUNT, "DefaultConnectionSettings", 0x46, proxy, bypass)]
+
+    def winhttp(proxy, bypass):
+        return [blob(MACHINE, "WinHttpSettings", 0x28, proxy, bypass)]
+
+    if state == "present":
+        return system(server, with_host("<local>")) + winhttp(server, with_host("<local>"))
+    if state == "absent":
+        return system(None, None) + winhttp(None, None)
+    found = []
+    for proxy in proxies:
+        if proxy.get("bypasses_host") is not False:
+            continue
+        if "***" in (proxy.get("value") or "") or (proxy.get("bypass") or "").endswith("..."):
+            raise ValueError(
+                "the proxy of {0} holds a password or is too long to be written back; add the exceptions by hand.".format(proxy["source"])
+            )
+        if proxy["name"] in ("ProxyServer", "DefaultConnectionSettings"):
+            found += system(proxy["value"], with_host(proxy.get("bypass")))
+        elif proxy["name"] == "WinHttpSettings":
+            found += winhttp(proxy["value"], with_host(proxy.get("bypass")))
+        elif proxy["name"].lower() in ("http_proxy", "https_proxy"):
+            kept = [item for item in re.split(r"[,\s]+", proxy.get("bypass") or "") if item]
+            kept += [address for address in HOST_ADDRESSES if address not in kept]
+            found.append(text(ENVIRONMENT, "NO_PROXY", ",".join(kept)))
+    return [entry for number, entry in enumerate(found) if entry not in found[:number]]

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""vssadmin and netsh in six languages, by structure."""
+
+import glob
+import os
+import re
+
+import pytest
+from ansible_collections.vmbackup.azure.plugins.module_utils.windows import proxy, vss
+from ansible_collections.vmbackup.azure.plugins.module_utils.windows.raw import Raw, to_text
+
+FIXTURES = os.path.join(os.path.dirname(__file__), "..", "..", "..", "fixtures", "windows")
+LANGUAGES = ("de", "el", "en", "fr", "it", "pt")
+
+
+def read(kind, language):
+    path = glob.glob(os.path.join(FIXTURES, "{0}-{1}-cp*.txt".format(kind, language)))[0]
+    with open(path, "rb") as stream:
+        return to_text(stream.read(), int(re.search(r"cp(\d+)\.txt$", path).group(1)))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_writers(language):
+    found = vss.parse_writers(read("vssadmin-writers", language))
+    assert [(w["name"], w["state_code"], w["service"]) for w in found] == [
+        ("System Writer", 1, "CryptSvc"),
+        ("SqlServerWriter", 8, "SQLWriter"),
+        ("WMI Writer", 5, "Winmgmt"),
+    ]
+    assert found[1]["state"] == "failed at prepare snapshot" and found[1]["last_error"]
+    assert found[0]["id"] == "e8132975-6f93-4464-a53e-1050253ae220" and found[0]["instance_id"] == "77cc0bcb-9f7b-4ef7-9d79-51ef0ce8ab5d"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_writers_in_the_wrong_code_page_keep_their_state(language):
+    path = glob.glob(os.path.join(FIXTURES, "vssadmin-writers-{0}-cp*.txt".format(language)))[0]
+    with open(path, "rb") as stream:
+        found = vss.parse_writers(to_text(stream.read(), 1252))
+    assert [w["state_code"] for w in found] == [1, 8, 5]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_shadow_storage(language):
+    row = vss.parse_shadow_storage(read("vssadmin-shadowstorage", language))
+    assert row == [
+        {
+            "volume": "C:\\",
+            "storage_volume": "C:\\",
+            "used_bytes": int(1.25 * 2**30),
+            "allocated_bytes": int(1.5 * 2**30),
+            "maximum_bytes": int(12.6 * 2**30),
+        }
+    ]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_netsh(language):
+    assert proxy.parse_netsh(read("netsh-winhttp-direct", language)) == (None, None)
+    assert proxy.parse_netsh(read("netsh-winhttp-proxy", language)) == ("proxy.example:3128", "168.63.129.16;169.254.169.254;<local>")
+
+
+def test_netsh_without_exceptions():
+    assert proxy.parse_netsh("Head:\r\n\r\n    Proxy Server(s) :  p:1\r\n    Bypass List     :  (none)\r\n") == ("p:1", None)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("1.25 GB (1%)", int(1.25 * 2**30)),
+        ("1,25 Go (1 %)", int(1.25 * 2**30)),
+        ("320 MB (1%)", 320 * 2**20),
+        ("1.024 MB (1%)", 1024 * 2**20),
+        ("512 KB (0%)", 512 * 2**10),
+        ("0 B (0%)", 0),
+        ("0 bytes (0%)", 0),
+        ("UNBOUNDED (100%)", None),
+        ("UNBEGRENZT (100 %)", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_size(text, expected):
+    assert vss.parse_size(text) == expected
+
+
+def test_no_item_is_an_empty_list():
+    assert vss.parse_shadow_storage("vssadmin 1.1\r\n\r\nNo items found that satisfy the query.\r\n") == []
+
+
+def test_providers():
+    text = "head\r\n\r\nProvider name: 'Microsoft Software Shadow Copy provider 1.0'\r\n   Provider type: System\r\n"
+    text += "   Provider Id: {b5946137-7b9f-4925-af80-51abd60b20d5}\r\n   Version: 1.0.0.7\r\n"
+    assert vss.parse_providers(text) == [
+        {"name": "Microsoft Software Shadow Copy provider 1.0", "id": "b5946137-7b9f-4925-af80-51abd60b20d5", "version": "1.0.0.7"}
+    ]
+
+
+def test_names_with_quotes_and_a_writer_that_is_not_known():
+    text = "Nom de l'auteur : 'L'auteur'\n   Id: {aaaaaaaa-0000-0000-0000-000000000001}\n   État : [12] x\n   Erreur : y\n"
+    found = vss.parse_writers(text)
+    assert [(w["name"], w["state_code"], w["service"], w["instance_id"], w["last_error"]) for w in found] == [
+        ("L'auteur", 12, None, None, "y")
+    ]
+
+
+def test_writers_that_did_not_answer_are_an_error_and_no_list():
+    raw = Raw({"vss_looked": True, "commands": {"vssadmin list writers": {"rc": 2, "data": ""}}, "registry": {}})
+    facts = vss.collect(raw, [], 437)
+    assert facts["writers"] is None and facts["writers_looked"] is False
+    assert raw.errors[0]["what"] == "vssadmin list writers"
+
+
+@pytest.mark.parametrize(
+    "wanted, text, value",
+    [
+        ("unset", "2025-11", None),
+        ("copy_only", "2025-11", None),
+        ("full", "2025-11", "TRUE"),
+        ("copy_only", "2016-10", "TRUE"),
+        ("full", "2016-10", None),
+    ],
+)
+def test_backup_type(wanted, text, value):
+    assert vss.backup_type(wanted, text) == {"type": wanted, "text": text, "value": value}
