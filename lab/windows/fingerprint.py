@@ -21,7 +21,7 @@ RESTLESS_KEYS = re.compile(
 )
 RESTLESS_VALUES = {"GuestAgentStartTime"}
 RESTLESS_FILES = re.compile(
-    r"^(WindowsAzure/Logs/(WaAppAgent\.log|AggregateStatus/)|VmbackupLab/network\.journal$|windows/temp/|users/[^/]+/(AppData/Local/Temp|Temp)/)",
+    r"^(WindowsAzure/Logs/(WaAppAgent\.log|AggregateStatus/)|VmbackupLab/network\.journal$|windows/temp/|users/[^/]+/(AppData/Local/(Temp|Microsoft/PowerShell)|Temp)/)",
     re.I,
 )
 

@@ -7,7 +7,7 @@
 #
 # Kinds of items and their states:
 #   registry       key, name          exists, type, data ("=" before text, so that no reader of JSON takes it for a time), missing_keys
-#   service        name               exists, start_type, failure_actions (hexadecimal), state
+#   service        name               exists, start_type, delayed (the value of that name), failure_actions (hexadecimal), state
 #   folder_acl     path               exists, sddl
 #   firewall_rule  name               exists, enabled
 #   dhcp           index, guid        exists, enabled, addresses, gateways
@@ -261,7 +261,7 @@ function Get-ServiceState([string]$Name) {
 }
 
 function Read-Service($Item) {
-    $state = @{ exists = $false; start_type = $null; failure_actions = $null; state = $null }
+    $state = @{ exists = $false; start_type = $null; delayed = $null; failure_actions = $null; state = $null }
     $key = Open-Key (Get-ServiceKey $Item['name'])
     if ($null -eq $key) { return $state }
     try {
@@ -269,7 +269,8 @@ function Read-Service($Item) {
         if ($null -eq $start -or $null -eq $key.GetValue('Type') -and $null -eq $key.GetValue('ImagePath')) { return $state }
         $state['exists'] = $true
         $state['start_type'] = $script:StartTypes[[int]$start]
-        if ($start -eq 2 -and $key.GetValue('DelayedAutostart') -eq 1) { $state['start_type'] = 'delayed' }
+        $state['delayed'] = $key.GetValue('DelayedAutostart')
+        if ($start -eq 2 -and $state['delayed'] -eq 1) { $state['start_type'] = 'delayed' }
         $actions = $key.GetValue('FailureActions')
         if ($actions -is [byte[]]) { $state['failure_actions'] = [BitConverter]::ToString($actions).Replace('-', '').ToLowerInvariant() }
     } finally { $key.Dispose() }
@@ -422,6 +423,12 @@ function Write-Service($Item, $State, $Notes) {
     $wanted = $State['state']
     # A disabled service cannot be started, and one that is to be disabled is stopped before.
     if ($State.ContainsKey('start_type') -and $State['start_type'] -ne $now['start_type']) { Set-StartType $name $State['start_type'] }
+    if ($State.ContainsKey('delayed')) {
+        $key = Open-Key (Get-ServiceKey $name) -Write
+        if ($null -eq $State['delayed']) { $key.DeleteValue('DelayedAutostart', $false) }
+        elseif ($key.GetValue('DelayedAutostart') -ne $State['delayed']) { $key.SetValue('DelayedAutostart', [int]$State['delayed'], 'DWord') }
+        $key.Dispose()
+    }
     if ($State.ContainsKey('failure_actions') -and $State['failure_actions'] -ne $now['failure_actions']) { Set-FailureAction $name $State['failure_actions'] }
     if (-not $wanted) { return }
     if ($now['state'] -eq 'stop_pending') { Resolve-StopPending $name $Notes; $now = Read-Service $Item }
@@ -725,7 +732,7 @@ function Get-Text($Item, $State, $Only) {
     if ($State.ContainsKey('exists') -and -not $State['exists']) { return 'absent' }
     $parts = @()
     foreach ($name in @($State.Keys | Sort-Object)) {
-        if ($name -eq 'exists' -or $name -eq 'restart' -or $name -eq 'at_least' -or ($Only -and $Only -notcontains $name)) { continue }
+        if (@('exists', 'restart', 'at_least', 'delayed') -contains $name -or ($Only -and $Only -notcontains $name)) { continue }
         $value = $State[$name]
         if ($value -is [bool]) { $value = "$value".ToLowerInvariant() }
         if ($name -eq 'failure_actions') {
@@ -734,6 +741,15 @@ function Get-Text($Item, $State, $Only) {
         $parts += "$name=$(@($value) -join ', ')"
     }
     return $parts -join ' '
+}
+
+# One line of the report: what is set, and to what where that is short.
+function Get-ChangeText($Item, $Wanted) {
+    $label = Get-Label $Item
+    if ($Wanted['restart'] -or @('folder_acl', 'route') -contains $Item['kind']) { return $label }
+    $text = Get-Text $Item $Wanted @($Wanted.Keys)
+    if ($text.Length -gt 80) { return $label }
+    return "$label ($text)"
 }
 
 # ---- undo store ----------------------------------------------------------------------------------------------------------------------------
@@ -975,7 +991,7 @@ function Invoke-Repair($Module, $Changes, [int]$ConfirmSeconds = 0) {
         }
     } catch { $module.FailJson("Could not look at the present state: $(Get-Cause $_) Nothing was changed.", $_) }
     $module.Result['changed'] = $todo.Count -gt 0
-    $module.Result['changes'] = @($todo | ForEach-Object { Get-Label $_['item'] })
+    $module.Result['changes'] = @($todo | Where-Object { $_['item']['kind'] -ne 'routes_list' } | ForEach-Object { Get-ChangeText $_['item'] $_['wanted'] })
     $module.Result['undo_point'] = $null
     $module.Result['notes'] = @()
     if ($todo.Count) { $module.Diff['before'] = $before.ToString(); $module.Diff['after'] = $after.ToString() }

@@ -122,7 +122,8 @@ _add(
     windows={
         "remedy": "connectivity.azure_routes",
         "consent": "routes",
-        "action": "Allow TCP port 443 to storage in firewall and network security group, or route it past a forced tunnel. Not needed while the Azure host relays for the guest.",
+        "action": "Allow TCP port 443 to storage in firewall and network security group, or route it past a forced tunnel. Not needed while the "
+        "Azure host relays for the guest.",
     },
 )  # fmt: skip
 _add(

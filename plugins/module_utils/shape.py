@@ -3,8 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The shape of the facts (docs/facts.md), so that the rules may rely on it whatever collector, version or file they come from.
 
-Every value may be null, though no entry of a list, and every key may be missing; keys that are not listed are let through. ``{"*": x}`` is a mapping with names of
-its own, ``[x]`` a list of x.
+Every value may be null, though no entry of a list, and every key may be missing; keys that are not listed are let through.
+``{"*": x}`` is a mapping with names of its own, ``[x]`` a list of x.
 """
 
 TEXT, NUMBER, FLAG, SCALAR = "a text", "a number", "true or false", "a text, a number, true or false"
@@ -188,7 +188,10 @@ def _said(value):
         return "a list"
     if isinstance(value, bool):
         return "true or false"
-    return "a text" if isinstance(value, str) else "a number" if value == value and abs(value) <= LARGEST else "a number beyond every limit"
+    if isinstance(value, str):
+        return "a text"
+    # Not a number fails every comparison.
+    return "a number" if -LARGEST <= value <= LARGEST else "a number beyond every limit"
 
 
 def _expected(shape):

@@ -13,7 +13,7 @@ $spec = @{
             elements = 'dict'
             required = $true
             options = @{
-                key = @{ type = 'str'; required = $true }
+                key = @{ type = 'str'; required = $true; no_log = $false }
                 name = @{ type = 'str'; required = $true }
                 type = @{ type = 'str'; choices = @('string', 'expandstring', 'multistring', 'dword', 'qword', 'binary'); default = 'string' }
                 data = @{ type = 'raw' }

@@ -21,7 +21,8 @@ _NO_WINRM = (
     ),
     (
         ("certificate_verify_failed", "certificate verify failed", "hostname mismatch", "certificate is not valid"),
-        "The guest's WinRM certificate is not trusted. Set ansible_winrm_ca_trust_path to the authority that signed it, and call the guest by the certificate's name.",
+        "The guest's WinRM certificate is not trusted. Set ansible_winrm_ca_trust_path to the authority that signed it, and call the guest by "
+        "the certificate's name.",
     ),
     (
         ("sslerror", "wrong version number", "ssl:"),
@@ -29,7 +30,8 @@ _NO_WINRM = (
     ),
     (
         ("connection refused", "failed to establish a new connection", "no route to host", "network is unreachable"),
-        "WinRM does not answer. Check that the WinRM service runs with a listener, and that ansible_host, ansible_port and the firewall let the controller reach it.",
+        "WinRM does not answer. Check that the WinRM service runs with a listener, and that ansible_host, ansible_port and the firewall let the "
+        "controller reach it.",
     ),
     (
         ("timed out", "timeout"),

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: vmbackup.azure contributors
 # pslint.sh [FILE...]: check .ps1 and .psm1 files (without names: those of plugins) by the parser of the lab's PowerShell, and first check itself.

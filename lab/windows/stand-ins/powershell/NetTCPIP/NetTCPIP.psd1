@@ -10,7 +10,7 @@
     PowerShellVersion = '5.1'
     CompatiblePSEditions = @('Desktop', 'Core')
     FunctionsToExport = @('Get-NetAdapter', 'Get-NetIPAddress', 'New-NetIPAddress', 'Remove-NetIPAddress', 'Get-NetIPInterface',
-        'Set-NetIPInterface', 'Get-NetRoute', 'New-NetRoute', 'Set-NetRoute', 'Remove-NetRoute', 'Find-NetRoute', 'Initialize-VmbackupLabNetwork')
+        'Set-NetIPInterface', 'Find-NetRoute', 'Get-NetRoute', 'New-NetRoute', 'Set-NetRoute', 'Remove-NetRoute', 'Find-NetRoute', 'Initialize-VmbackupLabNetwork')
     CmdletsToExport = @()
     VariablesToExport = @()
     AliasesToExport = @()

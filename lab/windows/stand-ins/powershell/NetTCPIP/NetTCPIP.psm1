@@ -323,7 +323,7 @@ function Set-NetIPInterface {
         if ($Dhcp -eq 'Enabled' -and $key.GetValue('EnableDHCP') -ne 1) {
             # The lease that Azure's DHCP server gives: the same address, and option 245.
             $key.SetValue('EnableDHCP', 1, 'DWord')
-            $key.SetValue('DhcpIPAddress', @($card.addresses)[0].Split('/')[0])
+            $key.SetValue('DhcpIPAddress', @($card.addresses | Where-Object { $_ -notmatch ':' })[0].Split('/')[0])
             $key.SetValue('DhcpServer', '168.63.129.16')
             $key.SetValue('LeaseTerminatesTime', 0x7fffffff, 'DWord')
             $head = { param($Code, $Length) [byte[]]@($Code, 0, 0, 0, 0, 0, 0, 0, $Length, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f) }
@@ -391,6 +391,30 @@ function Remove-NetIPAddress {
         }
         $key.Dispose()
     }
+}
+
+# The interface and the route that lead to an address; the first object is the interface's address, as on Windows.
+function Find-NetRoute {
+    [CmdletBinding()]
+    param([Parameter(Mandatory, Position = 0)][string]$RemoteIPAddress)
+    $wanted = [System.Net.IPAddress]::Parse($RemoteIPAddress).GetAddressBytes()
+    $best = $null
+    foreach ($route in Read-Store Active (Get-Interfaces)) {
+        $network, $length = $route.DestinationPrefix.Split('/')
+        $bytes = [System.Net.IPAddress]::Parse($network).GetAddressBytes()
+        if ($bytes.Length -ne $wanted.Length) { continue }
+        $same = $true
+        for ($bit = 0; $bit -lt [int]$length; $bit++) {
+            $mask = 0x80 -shr ($bit -band 7)
+            if (($bytes[$bit -shr 3] -band $mask) -ne ($wanted[$bit -shr 3] -band $mask)) { $same = $false; break }
+        }
+        if ($same -and ($null -eq $best -or [int]$length -gt [int]$best.DestinationPrefix.Split('/')[1])) { $best = $route }
+    }
+    if ($null -eq $best) {
+        $PSCmdlet.ThrowTerminatingError((New-Failure 'The network location cannot be reached.' 'Windows System Error 1231,Find-NetRoute' 'NotSpecified' $RemoteIPAddress))
+    }
+    Get-NetIPAddress -InterfaceIndex $best.InterfaceIndex -AddressFamily $best.AddressFamily | Select-Object -First 1
+    $best
 }
 
 # ActiveStore as it is after a start: what the container's own interface has, and the routes of PersistentStore.

@@ -141,7 +141,8 @@ CASES = {
         ({"network/proxy": [{"source": "s", "name": "AutoConfigURL", "value": "http://p/x", "bypass": None, "bypasses_host": None}]}, False),
         {"network/proxy": None},
     ),
-    "agent_missing": (GONE, {}, (service("RdAgent", exists=False), True), both(service("RdAgent", exists=None), service("WindowsAzureGuestAgent", exists=None))),
+    "agent_missing": (GONE, {}, (service("RdAgent", exists=False), True),
+                      both(service("RdAgent", exists=None), service("WindowsAzureGuestAgent", exists=None))),
     "agent_version_old": (
         {"agent/version/goal_state": "2.7.1198.778"}, {}, ({"agent/version/goal_state": "2.7.41491.1010"}, False), {"agent/version/goal_state": None},
     ),

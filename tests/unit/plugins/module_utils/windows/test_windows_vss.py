@@ -16,9 +16,9 @@ LANGUAGES = ("de", "el", "en", "fr", "it", "pt")
 
 
 def read(kind, language):
-    path = glob.glob(os.path.join(FIXTURES, "{0}-{1}-cp*.txt".format(kind, language)))[0]
+    path = glob.glob(os.path.join(FIXTURES, "{0}-{1}-cp*.bin".format(kind, language)))[0]
     with open(path, "rb") as stream:
-        return to_text(stream.read(), int(re.search(r"cp(\d+)\.txt$", path).group(1)))
+        return to_text(stream.read(), int(re.search(r"cp(\d+)\.bin$", path).group(1)))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -35,7 +35,7 @@ def test_writers(language):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_writers_in_the_wrong_code_page_keep_their_state(language):
-    path = glob.glob(os.path.join(FIXTURES, "vssadmin-writers-{0}-cp*.txt".format(language)))[0]
+    path = glob.glob(os.path.join(FIXTURES, "vssadmin-writers-{0}-cp*.bin".format(language)))[0]
     with open(path, "rb") as stream:
         found = vss.parse_writers(to_text(stream.read(), 1252))
     assert [w["state_code"] for w in found] == [1, 8, 5]
