@@ -52,7 +52,7 @@ class ActionModule(ActionBase):
             ansible_facts={"vmbackup": facts},
             findings=findings,
             remedies=remedies(findings, options["allow"]),
-            note=note_on_error_code(findings, options["error_code"]),
+            note=note_on_error_code(findings, options["error_code"], (facts.get("system") or {}).get("kind")),
         )
         for key in ("warnings", "deprecations"):
             if collected.get(key):

@@ -88,8 +88,11 @@ def remedies(findings, allow=None):
     ]
 
 
-def note_on_error_code(findings, error_code):
-    """Return a sentence when an error code was given that no finding explains, else None."""
+def note_on_error_code(findings, error_code, kind=None):
+    """Return a sentence when an error code was given that no finding explains, else None.
+
+    :param kind: ``system.kind`` of the facts.
+    """
     if not error_code:
         return None
     code = canonical(error_code)
@@ -100,7 +103,7 @@ def note_on_error_code(findings, error_code):
     side, advice = ERROR_CODES[code]
     where = {
         "azure": "it is answered in Azure, not in the guest",
-        "windows": "only Windows guests have it",
+        "windows": "nothing in the guest explains it" if kind == "windows" else "only Windows guests have it",
         "guest": "nothing in the guest explains it",
         "both": "nothing in the guest explains it, so look at Azure",
     }[side]

@@ -44,12 +44,16 @@ try {
     # Of each item the state before the oldest point; written in the order from the newest point to the oldest.
     $order = New-Object System.Collections.ArrayList
     $target = @{}
+    $replaced = @{}
     for ($number = $points.Count - 1; $number -ge 0; $number--) {
         $items = @($points[$number]['items'])
+        # A package that came over an agent which was there cannot be taken away without taking the agent.
+        $there = @($items | Where-Object { $_['kind'] -eq 'service' -and $_['before']['exists'] }).Count -gt 0
         for ($at = $items.Count - 1; $at -ge 0; $at--) {
             $identity = Get-Identity $items[$at]
             if (-not $target.ContainsKey($identity)) { [void]$order.Add($identity) }
             $target[$identity] = $items[$at]
+            $replaced[$identity] = $there
         }
     }
     $steps = New-Object System.Collections.ArrayList
@@ -59,7 +63,7 @@ try {
         $state = Read-State $item
         if (Test-Same $state $item['before']) { continue }
         if ($item['kind'] -eq 'package') {
-            [void]$packages.Add(@{ name = $item['name']; present = @($state['installed']); before = @($item['before']['installed']) })
+            [void]$packages.Add(@{ name = $item['name']; present = @($state['installed']); before = @($item['before']['installed']); removable = -not $replaced[$identity] })
             continue
         }
         $only = @($item['before'].Keys | Where-Object { $_ -ne 'missing_keys' })
@@ -83,12 +87,20 @@ if ($module.CheckMode) { $module.ExitJson() }
 
 $notes = New-Object System.Collections.ArrayList
 $failed = @()
+$stuck = @{}
 foreach ($step in $steps) {
     $step.item['undone_from'] = $step.state
-    try { Write-State $step.item $step.item['before'] $notes } catch { $failed += "$(Get-Label $step.item): $(Get-Cause $_)" }
+    try { Write-State $step.item $step.item['before'] $notes } catch {
+        $failed += "$(Get-Label $step.item): $(Get-Cause $_)"
+        $stuck[(Get-Identity $step.item)] = $true
+    }
 }
-if ($failed.Count) { $module.FailJson("Undo could not put everything back: $($failed -join ' ') Solve that, then run this again.") }
 try {
-    foreach ($point in $points) { $point['undone_at'] = Get-Now; Update-UndoPoint $point }
-} catch { $module.FailJson("Everything was put back, but it could not be noted: $(Get-Cause $_)", $_) }
+    foreach ($point in $points) {
+        if (@($point['items'] | Where-Object { $stuck.ContainsKey((Get-Identity $_)) }).Count) { continue }
+        $point['undone_at'] = Get-Now
+        Update-UndoPoint $point
+    }
+} catch { $module.FailJson("What was put back could not be noted: $(Get-Cause $_)", $_) }
+if ($failed.Count) { $module.FailJson("Undo could not put everything back: $($failed -join ' ') The rest was. Solve that, then run this again.") }
 $module.ExitJson()
