@@ -19,10 +19,12 @@ WIRESERVER = "168.63.129.16"
 
 def _covers(text, address):
     network, _separator, length = text.partition("/")
+    if length.isdigit() and (len(length) > 3 or int(length) > 32):
+        return False
+    shift = 32 - (int(length) if length.isdigit() else 32)
     try:
-        shift = 32 - (int(length) if length.isdigit() else 32)
         wanted, given = (struct.unpack("!I", socket.inet_aton(a))[0] >> shift for a in (address, network))
-        return 0 <= shift <= 32 and wanted == given
+        return wanted == given
     except (OSError, ValueError, struct.error):
         return False
 

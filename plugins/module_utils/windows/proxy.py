@@ -3,7 +3,6 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Proxies that agent and extension see: WinHTTP, those of the SYSTEM account, of the machine's policy, its environment and .NET."""
 
-import fnmatch
 import re
 import struct
 
@@ -57,7 +56,9 @@ def bypasses(text, address):
     """Say whether a list of exceptions as Windows reads it names an address: itself, with asterisks, or ``<-loopback>`` and the like not."""
     for item in re.split(r"[;,\s]+", text or ""):
         item = re.sub(r"^https?://", "", item)
-        if item and not item.startswith("<") and fnmatch.fnmatchcase(address, item):
+        # The asterisk is the only wildcard; brackets are plain characters.
+        pattern = ".*".join(re.escape(part) for part in re.split(r"\*+", item[:255]))
+        if item and not item.startswith("<") and re.match(pattern + "$", address):
             return True
     return False
 
