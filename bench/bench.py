@@ -13,7 +13,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 HOSTS = "healthy"
 WINDOWS = "healthy_windows"
 LAB = os.path.join(HERE, "..", "lab", "lab")
-ROUTES, LOOPED = 1000, 100
+ROUTES, LOOPED = 1000, int(os.environ.get("BENCH_LOOPED") or 100)
 
 
 def timed(command, env):
