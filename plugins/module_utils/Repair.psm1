@@ -645,7 +645,12 @@ function Read-RoutesList {
 function Write-RoutesList($State) {
     $file = Get-RoutesFile
     $routes = @($State['routes'] | Where-Object { $_ })
-    if (-not $routes.Count) { [System.IO.File]::Delete($file); Remove-Home; return }
+    if (-not $routes.Count) {
+        if ([System.IO.File]::Exists($file)) { [System.IO.File]::Delete($file) }
+        Remove-Home
+        return
+    }
+    [void](Initialize-Home)
     Write-Json $file @{ routes = $routes }
 }
 

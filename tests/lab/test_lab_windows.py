@@ -191,6 +191,18 @@ def test_routes_that_cannot_be_are_refused_in_one_sentence(lab, options, words):
     assert "Traceback" not in done.stdout and routes_of(lab, "w04") == before
 
 
+def test_routes_without_undo_leave_nothing_behind_when_they_go(lab):
+    lab("reset", "w04")
+    before = routes_of(lab, "w04")
+    for state, there in (("present", True), ("absent", False)):
+        options = {"routes": ["20.38.98.0/24"], "state": state}
+        done = lab.ansible("ansible", "w04", "-m", "vmbackup.azure.win_routes", "-a", json.dumps(options))
+        assert done.returncode == 0 and "CHANGED" in done.stdout, done.stdout
+        assert any(line.startswith("20.38.98.0/24 via 10.94.0.2") for line in routes_of(lab, "w04")) is there
+    assert routes_of(lab, "w04") == before
+    assert "there is none" in lab.shell("w04", "ls /wine/drive_c/ProgramData/vmbackup_azure 2>/dev/null || echo there is none")
+
+
 def test_the_guest_goes_back_by_itself_when_it_is_cut_off(lab):
     lab("reset", "w04")
     before = routes_of(lab, "w04")
