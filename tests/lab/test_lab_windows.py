@@ -132,6 +132,16 @@ def test_other_cores_diagnose_a_windows_guest(lab, tmp_path, core):
     assert code == 0 and findings(report, "w01") == {}, output
 
 
+def role_book(tmp_path, entry, **variables):
+    """Write a playbook that calls one entry point of the role connectivity on w04; return its path."""
+    called = {"name": "vmbackup.azure.connectivity", "tasks_from": entry}
+    path = tmp_path / (entry + ".yml")
+    path.write_text(
+        json.dumps([{"hosts": "w04", "gather_facts": False, "tasks": [{"ansible.builtin.include_role": called, "vars": variables}]}])
+    )
+    return str(path)
+
+
 def routes_of(lab, guest):
     """Return the guest's own routing table, as its kernel has it."""
     return lab.shell(guest, "ip route").splitlines()
@@ -140,34 +150,26 @@ def routes_of(lab, guest):
 def test_routes_are_added_verified_and_taken_back(lab, tmp_path):
     lab("reset", "w04")
     before = routes_of(lab, "w04")
-    book = tmp_path / "routes.yml"
-    book.write_text(
-        """
-- hosts: w04
-  gather_facts: false
-  tasks:
-    - ansible.builtin.include_role:
-        name: vmbackup.azure.connectivity
-        tasks_from: azure_routes
-      vars:
-        connectivity_ip_ranges_file: %s/tests/unit/fixtures/azure-ip-ranges/ServiceTags_Public_20260622-excerpt.json
-        connectivity_regions: [francecentral]
-        connectivity_prefixes: [203.0.113.0/24]
-        vmbackup_allow_routes: "{{ allowed | default(true) | bool }}"
-"""
-        % ROOT
+    ranges = ROOT + "/tests/unit/fixtures/azure-ip-ranges/ServiceTags_Public_20260622-excerpt.json"
+    book = role_book(
+        tmp_path,
+        "azure_routes",
+        connectivity_ip_ranges_file=ranges,
+        connectivity_regions=["francecentral"],
+        connectivity_prefixes=["203.0.113.0/24"],
+        vmbackup_allow_routes="{{ allowed | default(true) | bool }}",
     )
-    refused = lab.ansible("ansible-playbook", str(book), "-e", "allowed=false")
+    refused = lab.ansible("ansible-playbook", book, "-e", "allowed=false")
     assert refused.returncode != 0 and "only when vmbackup_allow_routes is true" in refused.stdout
-    looked = lab.ansible("ansible-playbook", str(book), "--check")
+    looked = lab.ansible("ansible-playbook", book, "--check")
     assert looked.returncode == 0 and routes_of(lab, "w04") == before, looked.stdout[-2000:]
-    added = lab.ansible("ansible-playbook", str(book))
+    added = lab.ansible("ansible-playbook", book)
     assert added.returncode == 0, added.stdout[-3000:]
     now = routes_of(lab, "w04")
     assert "168.63.129.16 via 10.94.0.2 dev eth0 " in now or "168.63.129.16 via 10.94.0.2 dev eth0" in now
     assert any(line.startswith("203.0.113.0/24 via 10.94.0.2") for line in now)
     assert len(now) > len(before) + 5, "the prefixes of the region are missing"
-    again = lab.ansible("ansible-playbook", str(book))
+    again = lab.ansible("ansible-playbook", book)
     assert "changed=0" in again.stdout, again.stdout[-2000:]
     code, output, _report = lab.playbook("vmbackup.azure.undo", ["w04"], tmp_path)
     assert code == 0, output
@@ -228,30 +230,17 @@ def test_a_proxy_is_set_and_removed(lab, tmp_path):
     lab("reset", "w04")
     key = r"HKU\S-1-5-18\Software\Microsoft\Windows\CurrentVersion\Internet Settings"
     before = lab("exec", "w04", "--", "guest", "reg", "query", key, "/s")
-    book = tmp_path / "proxy.yml"
-    book.write_text(
-        """
-- hosts: w04
-  gather_facts: false
-  tasks:
-    - ansible.builtin.include_role:
-        name: vmbackup.azure.connectivity
-        tasks_from: proxy
-      vars:
-        connectivity_proxy: proxy.example.com:3128
-        vmbackup_allow_proxy: true
-"""
-    )
-    done = lab.ansible("ansible-playbook", str(book), "-e", "connectivity_proxy_state=present")
+    book = role_book(tmp_path, "proxy", connectivity_proxy="proxy.example.com:3128", vmbackup_allow_proxy=True)
+    done = lab.ansible("ansible-playbook", book, "-e", "connectivity_proxy_state=present")
     assert done.returncode == 0, done.stdout[-3000:]
     said = lab("exec", "w04", "--", "guest", "reg", "query", key)
     assert "proxy.example.com:3128" in said and "168.63.129.16;169.254.169.254" in said and "ProxyEnable    REG_DWORD    0x1" in said
     settings = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Internet Settings\Connections"
     winhttp = lab("exec", "w04", "--", "guest", "reg", "query", settings, "/v", "WinHttpSettings")
     assert b"proxy.example.com:3128".hex().upper() in winhttp.upper() and b"168.63.129.16".hex().upper() in winhttp.upper()
-    again = lab.ansible("ansible-playbook", str(book), "-e", "connectivity_proxy_state=present")
+    again = lab.ansible("ansible-playbook", book, "-e", "connectivity_proxy_state=present")
     assert "changed=0" in again.stdout, again.stdout[-2000:]
-    done = lab.ansible("ansible-playbook", str(book), "-e", "connectivity_proxy_state=absent")
+    done = lab.ansible("ansible-playbook", book, "-e", "connectivity_proxy_state=absent")
     assert done.returncode == 0 and "proxy.example.com" not in lab("exec", "w04", "--", "guest", "reg", "query", key), done.stdout[-2000:]
     code, output, _report = lab.playbook("vmbackup.azure.undo", ["w04"], tmp_path)
     assert code == 0, output

@@ -168,35 +168,23 @@ def snapshot_processes(processes):
     return found
 
 
+def blank_snapshot(current, running):
+    """Return the facts of the snapshot extension as far as its handler's entry (or None) and its processes tell; the rest is null."""
+    keys = ("version", "state", "handler_status", "handler_code", "handler_message", "sequence", "code", "code_name", "code_source")
+    keys += ("message", "reported_status", "at", "age_s", "task_id", "started_at", "vm_health", "failed_disks")
+    result = dict.fromkeys(keys)
+    result.update(installed=bool(current), processes=running, host_codes={}, history=[], in_progress=bool(running))
+    if current:
+        result.update(version=current["version"], state=current["state"], handler_status=current["status"])
+        result.update(handler_code=current["code"], handler_message=current["message"])
+    return result
+
+
 def snapshot(host, current, processes):
     """Return the facts of VMSnapshotLinux; current is its handler's entry or None."""
-    result = dict.fromkeys(
-        [
-            "version",
-            "state",
-            "handler_status",
-            "handler_code",
-            "handler_message",
-            "sequence",
-            "code",
-            "code_name",
-            "code_source",
-            "message",
-            "reported_status",
-            "at",
-            "age_s",
-            "task_id",
-            "started_at",
-            "vm_health",
-            "failed_disks",
-        ]
-    )
-    running = snapshot_processes(processes)
-    result.update(installed=bool(current), processes=running, host_codes={}, history=[], in_progress=bool(running))
+    result = blank_snapshot(current, snapshot_processes(processes))
     if not current:
         return result
-    result.update(version=current["version"], state=current["state"], handler_status=current["status"])
-    result.update(handler_code=current["code"], handler_message=current["message"])
     directory = current["path"] + "/status"
     names = host.names("extension", directory) or []
     sequences = numbered(names, _STATUS)

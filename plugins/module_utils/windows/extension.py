@@ -6,7 +6,9 @@
 import re
 
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.extension import (
+    HISTORY,
     RUNNING_LIMIT_S,
+    blank_snapshot,
     handler_directories,
     numbered,
     parse_aggregate,
@@ -135,28 +137,13 @@ def snapshot_processes(raw):
 
 def snapshot(raw, root, current):
     """Return the facts of VMSnapshot; current is its handler's entry or None."""
-    keys = (
-        "version",
-        "state",
-        "handler_status",
-        "handler_code",
-        "handler_message",
-        "sequence",
-        "code",
-        "code_name",
-        "code_source",
-        "message",
-    )
-    result = dict.fromkeys(keys + ("reported_status", "at", "age_s", "task_id", "started_at", "vm_health", "failed_disks", "stuck"))
     running = snapshot_processes(raw)
-    result.update(installed=bool(current), processes=running, host_codes={}, history=[], in_progress=bool(running))
+    result = dict(blank_snapshot(current, running), stuck=None)
     if not current:
         return result
-    result.update(version=current["version"], state=current["state"], handler_status=current["status"])
-    result.update(handler_code=current["code"], handler_message=current["message"])
     folder = "{0}\\{1}\\{2}\\Status".format(root, SNAPSHOT, current["version"])
     sequences = numbered(raw.folder(folder + "\\*.status"), _STATUS)
-    for place, sequence in enumerate(sequences[:10]):
+    for place, sequence in enumerate(sequences[:HISTORY]):
         path = "{0}\\{1}.status".format(folder, sequence)
         if place == 0:
             result["sequence"] = sequence

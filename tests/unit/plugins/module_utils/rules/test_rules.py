@@ -6,40 +6,24 @@
 Each case changes single values of the facts of a healthy guest. A case that fires also says which other findings come with it.
 """
 
-import copy
 import json
 import os
 
 import pytest
 from ansible_collections.vmbackup.azure.plugins.module_utils.catalogue import CATALOGUE, ORDER
-from ansible_collections.vmbackup.azure.plugins.module_utils.findings import evaluate, rule_of
+from ansible_collections.vmbackup.azure.plugins.module_utils.findings import evaluate
 from ansible_collections.vmbackup.azure.plugins.module_utils.snapshot_codes import CODES
-from ansible_collections.vmbackup.azure.plugins.module_utils.thresholds import DEFAULTS
+from cases import REMOVED, both, changed, fires, ids
 
 FACTS = os.path.join(os.path.dirname(__file__), "..", "..", "..", "fixtures", "facts", "healthy-debian12.json")
 with open(FACTS) as stream:
     HEALTHY = json.load(stream)
 
 NAME = "Microsoft.Azure.RecoveryServices.VMSnapshotLinux"
-GONE = object()
 
 
 def patched(changes):
-    facts = copy.deepcopy(HEALTHY)
-    for path, value in changes.items():
-        place = facts
-        keys = path.split("/")
-        for key in keys[:-1]:
-            place = place[int(key)] if isinstance(place, list) else place[key]
-        if value is GONE:
-            place.pop(keys[-1], None)
-        else:
-            place[int(keys[-1]) if isinstance(place, list) else keys[-1]] = value
-    return facts
-
-
-def ids(facts, **options):
-    return [finding["id"] for finding in evaluate(facts, **options)]
+    return changed(HEALTHY, changes)
 
 
 def conf(key, value, effective, **more):
@@ -70,13 +54,6 @@ def mount(**more):
         {"size_bytes": 10**9, "free_bytes": 5 * 10**8, "used_percent": 50, "inodes_used_percent": 1, "duplicate": False, "directory": True}
     )
     return {"load/filesystems": [dict(entry, **more)]}
-
-
-def both(*parts):
-    result = {}
-    for part in parts:
-        result.update(part)
-    return result
 
 
 STOPPED = {
@@ -118,7 +95,7 @@ CASES = {
     "hostgaplugin_unreachable": (probe("hostgaplugin"), {}, (probe("hostgaplugin", ok=True), False), {"network/probes/hostgaplugin": None}),
     "storage_unreachable": (probe("storage"), probe("storage", ok=True), (probe("storage", ok=None), False), {"network/probes/storage": None}),
     "imds_unreachable": (probe("imds"), {}, (probe("imds", ok=True), False), {"network/probes/imds": None}),
-    "proxy_unreachable": (probe("proxy"), probe("proxy", ok=True), (probe("proxy", ok=None), False), {"network/probes/proxy": GONE}),
+    "proxy_unreachable": (probe("proxy"), probe("proxy", ok=True), (probe("proxy", ok=None), False), {"network/probes/proxy": REMOVED}),
     "proxy_incomplete": (
         conf("HttpProxy.Host", "proxy", "proxy"),
         both(conf("HttpProxy.Host", "proxy", "proxy"), conf("HttpProxy.Port", "3128", 3128)),
@@ -196,7 +173,7 @@ CASES = {
     ),
     "agent_provisioning_agent": (
         conf("Provisioning.Agent", "disabled", "disabled"), conf("Provisioning.Agent", "cloud-init", "cloud-init"),
-        (conf("Provisioning.Agent", "auto", "auto"), False), {"agent/config/values/Provisioning.Agent": GONE},
+        (conf("Provisioning.Agent", "auto", "auto"), False), {"agent/config/values/Provisioning.Agent": REMOVED},
     ),
     "agent_auto_update_off": (
         conf("AutoUpdate.Enabled", "n", False),
@@ -355,10 +332,6 @@ for _code, (_name, _finding) in CODES.items():
 
 
 LINUX = [id_ for id_ in ORDER if CATALOGUE[id_]["only"] != "windows"]
-
-
-def fires(id_, facts, **limits):
-    return bool(rule_of(id_)(facts, dict(DEFAULTS, **limits)))
 
 
 def test_a_healthy_guest_has_no_finding():

@@ -6,16 +6,15 @@
 Each case changes single values of the facts of a healthy Windows guest, which are parsed from what its collector returned.
 """
 
-import copy
 import json
 import os
 import re
 
 import pytest
 from ansible_collections.vmbackup.azure.plugins.module_utils.catalogue import CATALOGUE, ORDER
-from ansible_collections.vmbackup.azure.plugins.module_utils.findings import evaluate, rule_of
-from ansible_collections.vmbackup.azure.plugins.module_utils.thresholds import DEFAULTS
+from ansible_collections.vmbackup.azure.plugins.module_utils.findings import evaluate
 from ansible_collections.vmbackup.azure.plugins.module_utils.windows.collect import facts_of
+from cases import both, changed, fires, ids
 
 RAW = os.path.join(os.path.dirname(__file__), "..", "..", "..", "fixtures", "windows", "healthy-raw.json")
 with open(RAW) as stream:
@@ -26,29 +25,7 @@ GUEST, RD = "agent/services/WindowsAzureGuestAgent", "agent/services/RdAgent"
 
 
 def patched(changes, base=None):
-    """Return the healthy facts with values changed; lists of services are walked by name."""
-    facts = copy.deepcopy(HEALTHY if base is None else base)
-    for path, value in changes.items():
-        place = facts
-        keys = path.split("/")
-        for key in keys[:-1]:
-            if isinstance(place, list):
-                place = place[int(key)] if key.isdigit() else next(row for row in place if row["name"] == key)
-            else:
-                place = place[key]
-        place[int(keys[-1]) if isinstance(place, list) else keys[-1]] = copy.deepcopy(value)
-    return facts
-
-
-def ids(facts, **options):
-    return [finding["id"] for finding in evaluate(facts, **options)]
-
-
-def both(*parts):
-    result = {}
-    for part in parts:
-        result.update(part)
-    return result
+    return changed(HEALTHY if base is None else base, changes)
 
 
 def service(name, **values):
@@ -270,10 +247,6 @@ COMPANIONS = {
     "vss_copy_backup_unset": {"vss_writer_failed"},
     "extension_vc_redist_missing": {"snapshot_failed"},
 }
-
-
-def fires(id_, facts):
-    return bool(rule_of(id_)(facts, DEFAULTS))
 
 
 def test_a_healthy_guest_has_no_finding():
