@@ -6,6 +6,7 @@
 import json
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -26,6 +27,22 @@ class Lab:
     def shell(self, guest, script):
         """Run a script in a guest by another way than Ansible's connection."""
         return self("exec", guest, "--", "sh", "-c", script)
+
+    def processes(self, guest):
+        """Return the command lines of a guest's processes. Sorted out here: in the guest, pgrep finds the shell that was told to look."""
+        return self("exec", guest, "--", "ps", "-eo", "args").splitlines()
+
+    def snapshot_runs(self, guest):
+        return any("VMSnapshotLinux" in line and "handle.py -daemon" in line for line in self.processes(guest))
+
+    def start_snapshot(self, guest, seconds):
+        """Ask for a backup whose snapshot takes so long; return while it runs."""
+        self("backup", guest, "hold_s={0}".format(seconds))
+        for _look in range(50):
+            if self.snapshot_runs(guest):
+                return
+            time.sleep(0.2)
+        raise AssertionError("no snapshot runs on {0}: {1}".format(guest, self.processes(guest)))
 
     def names(self, group):
         return self("names", "--group", group).split()
