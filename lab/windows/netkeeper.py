@@ -19,8 +19,8 @@ RULES = {}
 
 def route(verb, prefix, hop):
     family = ["-6"] if ":" in prefix else []
-    way = ["dev", "eth0"] if hop in ("0.0.0.0", "::") else ["via", hop]
-    return ["ip", *family, "route", "replace" if verb == "add" else "del", prefix, *way]
+    way = [] if hop in ("0.0.0.0", "::") else ["via", hop]
+    return ["ip", *family, "route", "replace" if verb == "add" else "del", prefix, *way, "dev", "eth0"]
 
 
 def block(name, address="", protocol="", ports=""):

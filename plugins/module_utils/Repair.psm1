@@ -95,6 +95,7 @@ function Get-Native {
         @('advapi32.dll', 'ChangeServiceConfig2W', [int], @($pointer, [uint32], $pointer)),
         @('advapi32.dll', 'CloseServiceHandle', [int], @($pointer)),
         @('advapi32.dll', 'SetFileSecurityW', [int], @([string], [uint32], $pointer)),
+        @('iphlpapi.dll', 'ResolveIpNetEntry2', [int], @($pointer, $pointer)),
         @('iphlpapi.dll', 'SendARP', [int], @([uint32], [uint32], $pointer, [uint32].MakeByRefType())),
         @('kernel32.dll', 'CreateProcessW', [int], @([string], $pointer, $pointer, $pointer, [int], [uint32], $pointer, [string], $pointer, $pointer))
     )

@@ -63,19 +63,30 @@ function Get-Network([string]$Text) {
     return $network.ToLowerInvariant()
 }
 
-# Whether a gateway is there: any answer counts, to ARP or to an echo request.
-function Test-Gateway([string]$Hop) {
+# Whether a gateway is there: any answer counts, to ARP, to a neighbor solicitation or to an echo request.
+function Test-Gateway([string]$Hop, [int]$Index) {
     $address = [System.Net.IPAddress]$Hop
+    # Each interface has such a network of its own.
+    if ($address.IsIPv6LinkLocal) { $address.ScopeId = $Index }
     $ping = New-Object System.Net.NetworkInformation.Ping
     try {
         for ($try = 0; $try -lt 2; $try++) { if ("$($ping.Send($address, 1000).Status)" -eq 'Success') { return $true } }
     } catch [System.Net.NetworkInformation.PingException] { $null = $_ } finally { $ping.Dispose() }
     $bytes = $address.GetAddressBytes()
-    if ($bytes.Length -ne 4) { return $false }
-    $buffer = [System.Runtime.InteropServices.Marshal]::AllocHGlobal(8)
+    $buffer = [System.Runtime.InteropServices.Marshal]::AllocHGlobal(88)
     try {
-        $size = [uint32]8
-        return (Get-Native)::SendARP([BitConverter]::ToUInt32($bytes, 0), [uint32]0, $buffer, [ref]$size) -eq 0
+        if ($bytes.Length -eq 4) {
+            $size = [uint32]8
+            return (Get-Native)::SendARP([BitConverter]::ToUInt32($bytes, 0), [uint32]0, $buffer, [ref]$size) -eq 0
+        }
+        # MIB_IPNET_ROW2: a SOCKADDR_INET (family 23, address at 8, scope at 24), then the index of the interface at 28.
+        $row = New-Object byte[] 88
+        $row[0] = 23
+        [Array]::Copy($bytes, 0, $row, 8, 16)
+        if ($address.IsIPv6LinkLocal) { [Array]::Copy([BitConverter]::GetBytes($Index), 0, $row, 24, 4) }
+        [Array]::Copy([BitConverter]::GetBytes($Index), 0, $row, 28, 4)
+        [System.Runtime.InteropServices.Marshal]::Copy($row, 0, $buffer, 88)
+        try { return (Get-Native)::ResolveIpNetEntry2($buffer, [IntPtr]::Zero) -eq 0 } catch { return $false }
     } finally { [System.Runtime.InteropServices.Marshal]::FreeHGlobal($buffer) }
 }
 
@@ -162,12 +173,22 @@ function Get-Way([int]$Size, [string]$Prefix) {
         $candidates = @($links.Keys)
         if ($null -ne $chosen) { $candidates = @($chosen) }
         $best = -1
+        $near = @{}
         foreach ($candidate in $candidates) {
             if (-not $links.ContainsKey($candidate)) { continue }
             foreach ($link in $links[$candidate]) {
                 # A host's own address is a network of one on its link.
-                if ($link[1] -lt 8 * $Size -and $link[1] -gt $best -and (Test-InNetwork $given $link[0] $link[1])) { $best = $link[1]; $index = $candidate }
+                if ($link[1] -ge 8 * $Size -or -not (Test-InNetwork $given $link[0] $link[1])) { continue }
+                $near[$candidate] = $true
+                if ($link[1] -gt $best) { $best = $link[1]; $index = $candidate }
             }
+        }
+        # Every interface has a network of link-local addresses; the one that such a default route uses is meant.
+        if ($null -eq $chosen -and ([System.Net.IPAddress]$hop).IsIPv6LinkLocal) {
+            $index = @($defaults[16] | Where-Object { $_.hop -eq $hop } | ForEach-Object { $_.index })
+            if (-not $index.Count) { $index = @($candidates | Where-Object { $near.ContainsKey($_) }) }
+            if ($index.Count -gt 1) { Stop-Here "next_hop $hop is link-local, so it can be on several interfaces; give interface." }
+            if ($index.Count) { $index = $index[0] }
         }
         if ($best -lt 0) {
             $where = 'any interface'
@@ -180,8 +201,8 @@ function Get-Way([int]$Size, [string]$Prefix) {
         $hop = $found[0].hop
         $index = $found[0].index
     }
-    if (-not $module.Params.skip_gateway_check -and -not (Test-Gateway $hop)) {
-        Stop-Here "The gateway $hop answers neither ARP nor an echo request, so no route is led over it. Correct next_hop, or set skip_gateway_check when it is known to be silent."
+    if (-not $module.Params.skip_gateway_check -and -not (Test-Gateway $hop $index)) {
+        Stop-Here "The gateway $hop answers neither $(@{ 4 = 'ARP'; 16 = 'a neighbor solicitation' }[$Size]) nor an echo request, so no route is led over it. Correct next_hop, or set skip_gateway_check when it is known to be silent."
     }
     $ways[$Size] = @{ hop = $hop; index = $index }
     return $ways[$Size]

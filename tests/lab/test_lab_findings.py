@@ -135,7 +135,7 @@ def test_saved_facts_give_the_same_findings(lab, tmp_path):
       delegate_to: localhost
       become: false
     - ansible.builtin.assert:
-        that: saved | vmbackup.azure.findings | map(attribute='id') | list == ['dhcp_static_address']
+        that: saved | vmbackup.azure.findings(thresholds=vmbackup_thresholds) | map(attribute='id') | list == ['dhcp_static_address']
       vars:
         saved: "{{ lookup('ansible.builtin.file', '%s/facts.json') | from_json }}"
 """

@@ -3,10 +3,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Windows guests over the real pywinrm and HTTPS. What the molecule scenario `windows` plants, repairs and looks at is not repeated here."""
 
+import base64
+import functools
+import hashlib
+import http.server
 import json
 import os
 import re
 import subprocess
+import threading
 import time
 
 import pytest
@@ -17,6 +22,8 @@ with open(os.path.join(ROOT, "lab", "expected.yml")) as stream:
     EXPECTED = yaml.safe_load(stream)["lab_expected"]
 with open(os.path.join(ROOT, "extensions", "molecule", "windows", "vars", "main.yml")) as stream:
     IN_SCENARIO = {fault for faults in yaml.safe_load(stream)["lab_plan"].values() for fault in faults}
+with open(os.path.join(ROOT, "lab", "guests.json")) as stream:
+    GATEWAY = json.load(stream)["network"]["gateway"]  # this machine, as the guests see it
 LACKS = subprocess.run([LAB, "lacks", "windows"], stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
 pytestmark = pytest.mark.skipif(bool(LACKS), reason="Windows guests: " + LACKS)
 
@@ -205,6 +212,49 @@ def test_routes_without_undo_leave_nothing_behind_when_they_go(lab):
     assert "there is none" in lab.shell("w04", "ls /wine/drive_c/ProgramData/vmbackup_azure 2>/dev/null || echo there is none")
 
 
+def win_routes(lab, *arguments, **options):
+    return lab.ansible("ansible", "w04", "-m", "vmbackup.azure.win_routes", "-a", json.dumps(options), *arguments)
+
+
+def test_purge_takes_only_routes_that_the_module_added(lab):
+    lab("reset", "w04")
+    index = "(Get-NetRoute -DestinationPrefix 0.0.0.0/0).InterfaceIndex"
+    foreign = "New-NetRoute -DestinationPrefix 198.51.100.0/24 -InterfaceIndex {0} -NextHop 10.94.0.2".format(index)
+    done = lab.ansible(
+        "ansible", "w04", "-m", "ansible.windows.win_powershell", "-a", json.dumps({"script": foreign, "error_action": "stop"})
+    )
+    assert done.returncode == 0, done.stdout
+    done = win_routes(lab, routes=["20.38.98.0/24", "52.239.140.0/22"])
+    assert done.returncode == 0, done.stdout
+    both = routes_of(lab, "w04")
+    looked = win_routes(lab, "--check", "--diff", routes=["20.38.98.0/24"], purge=True)
+    assert "CHANGED" in looked.stdout and "52.239.140.0/22" in looked.stdout, looked.stdout
+    assert routes_of(lab, "w04") == both
+    done = win_routes(lab, routes=["20.38.98.0/24"], purge=True)
+    assert "CHANGED" in done.stdout, done.stdout
+    assert [line for line in both if line not in routes_of(lab, "w04")] == [line for line in both if line.startswith("52.239.140.0/22 ")]
+    assert "CHANGED" not in win_routes(lab, routes=["20.38.98.0/24"], purge=True).stdout
+    assert "CHANGED" in win_routes(lab, routes=[], purge=True).stdout
+    assert [line.split()[0] for line in both if line not in routes_of(lab, "w04")] == ["20.38.98.0/24", "52.239.140.0/22"]
+
+
+def test_routes_of_ipv6(lab):
+    lab("reset", "w04")
+    # As on Azure, the gateway has a link-local address. Its own, which it made out of its hardware address.
+    gateway = re.search(r"inet6 (fe80:[0-9a-f:]+)/64", lab.shell("platform", "ip -6 address show eth0")).group(1)
+    silent = win_routes(lab, routes=["2603:1020:800::/40"], next_hop="fe80::bad")
+    assert silent.returncode != 0 and "fe80::bad answers neither a neighbor solicitation nor an echo request" in silent.stdout, (
+        silent.stdout
+    )
+    # Wine sends neither echo requests nor solicitations over IPv6: no gateway answers it.
+    for state, there in (("present", True), ("present", True), ("absent", False)):
+        before = lab.shell("w04", "ip -6 route")
+        done = win_routes(lab, routes=["2603:1020:800::/40"], next_hop=gateway, state=state, skip_gateway_check=True)
+        now = lab.shell("w04", "ip -6 route")
+        assert done.returncode == 0 and ("CHANGED" in done.stdout) is (now != before), done.stdout
+        assert ("2603:1020:800::/40 via {0} dev eth0".format(gateway) in now) is there, now
+
+
 def test_the_guest_goes_back_by_itself_when_it_is_cut_off(lab):
     lab("reset", "w04")
     before = routes_of(lab, "w04")
@@ -266,6 +316,31 @@ def test_the_agent_is_installed_from_the_operators_installer_only(lab, tmp_path)
     assert code == 0 and "changed=0" in output, output
     code, output, _report = lab.playbook("vmbackup.azure.undo", ["w04"], tmp_path)
     assert code == 0 and "RUNNING" not in lab("exec", "w04", "--", "guest", "sc", "query", "RdAgent", check=False), output
+
+
+def test_an_old_agent_is_updated_from_an_address(lab, tmp_path):
+    lab.plant({"w04": ["win_agent_old"]})
+    installer = base64.b64decode(lab("exec", "w04", "--", "base64", "/wine/drive_c/VmbackupLab/agent.msi"))
+    (tmp_path / "agent.msi").write_bytes(installer)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer((GATEWAY, 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        given = {
+            "vmbackup_allow_agent_install": True,
+            "agent_msi": "http://{0}:{1}/agent.msi".format(*server.server_address),
+            "agent_msi_sha256": hashlib.sha256(installer).hexdigest(),
+        }
+        code, output, report = lab.playbook("vmbackup.azure.remediate", ["w04"], tmp_path, "-e", json.dumps(given))
+        server.shutdown()
+    host = host_of(report, "w04")
+    assert code == 0 and host["status"] == "repaired", output
+    assert list(findings(report, "w04")) == ["agent_version_old"]
+    assert "the agent was 2.7.1198.778, now it is 2.7.41491.1210" in str(host["actions"]), host["actions"]
+    said = lab("exec", "w04", "--", "guest", "reg", "query", r"HKLM\SOFTWARE\Microsoft\Virtual Machine\Guest", "/v", "GuestAgentVersion")
+    assert "2.7.41491.1210" in said
+    for service in ("RdAgent", "WindowsAzureGuestAgent"):
+        assert "RUNNING" in lab("exec", "w04", "--", "guest", "sc", "query", service)
+    assert "agent.msi" not in lab.shell("w04", "find /wine/drive_c -name agent.msi -not -path '*/VmbackupLab/*'")
 
 
 @pytest.mark.parametrize(
