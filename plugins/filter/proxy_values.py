@@ -14,6 +14,8 @@ short_description: Turn the wanted proxy of a Windows guest into registry values
 description:
   - Returns what M(vmbackup.azure.win_registry) has to write for the SYSTEM account and for WinHTTP, in the texts and in the binary settings.
   - The Azure host's addresses 168.63.129.16 and 169.254.169.254 are always exceptions.
+  - With V(bypass) a value is returned only for what can be written back as it was read. A proxy whose address holds credentials, and that
+    of a file, is passed over; C(by_hand) of the facts says so.
 positional: state, server
 options:
   _input:
@@ -22,7 +24,7 @@ options:
     elements: dict
     required: true
   state:
-    description: V(present) sets O(server), V(absent) removes the proxy, V(bypass) keeps it and adds the exceptions.
+    description: V(present) sets O(server), V(absent) removes the proxy, V(bypass) keeps it and adds the exceptions where it was read.
     type: str
     choices: [present, absent, bypass]
     required: true

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 # The engine of the writers for Windows guests. A change is one item (what) and the state that is wanted of it. Reading, comparing, check mode,
-# diff, undo record, writing, reading back and rolling back are here once. No CIM, no WMI, no compiler.
+# diff, undo record, writing, reading back and rolling back are here once. No compiler; WMI only where nothing else starts the guard.
 #
 # Kinds of items and their states:
 #   registry       key, name          exists, type, data ("=" before text, so that no reader of JSON takes it for a time), missing_keys
@@ -11,16 +11,23 @@
 #   folder_acl     path               exists, sddl
 #   firewall_rule  name               exists, enabled
 #   dhcp           index, guid        exists, enabled, addresses, gateways
-#   route          prefix, index, hop active, persistent: the metric, $null for none
-#   routes_list                       routes that this collection added
+#   route          prefix, index, guid, hop   active, persistent: the metric, $null for none
+#   routes_list                       routes that this collection added: PREFIX|GUID OF THE INTERFACE|HOP
+# An interface is known by its GUID, since its index may be another one after a restart. Without a GUID the index has to do.
 #   package        name               installed: version and product code; read only
 Set-StrictMode -Version 2.0
+
+# Windows PowerShell loads it with Get-Service only; PowerShell 7 finds it by itself.
+if ($PSVersionTable.PSVersion.Major -lt 6) {
+    [void][System.Reflection.Assembly]::Load('System.ServiceProcess, Version=4.0.0.0, Culture=neutral, PublicKeyToken=b03f5f7f11d50a3a')
+}
 
 $script:Base = [System.IO.Path]::Combine([Environment]::GetFolderPath('CommonApplicationData'), 'vmbackup_azure')
 $script:Utf8 = New-Object System.Text.UTF8Encoding $false
 $script:OwnSddl = 'O:BAG:BAD:PAI(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)'
 $script:Native = $null
 $script:Routes = $null
+$script:Interfaces = $null
 $script:ServiceTimeout = 60
 $script:StopPendingWait = 300
 $script:StopPendingRestart = 'RdAgent'
@@ -367,20 +374,25 @@ function Wait-Service([string]$Name, [string[]]$States, [double]$Seconds) {
 
 function Start-One([string]$Name) {
     $controller = New-Object System.ServiceProcess.ServiceController $Name
-    try { if ((Get-ServiceState $Name) -ne 'start_pending') { $controller.Start() } }
-    catch { throw "The service $Name could not be started: $(Get-Cause $_)" }
+    try { if (@('start_pending', 'running') -notcontains (Get-ServiceState $Name)) { $controller.Start() } }
+    catch {
+        # Somebody else, such as a service that depends on it, may have been faster.
+        if (@('start_pending', 'running') -notcontains (Get-ServiceState $Name)) { throw "The service $Name could not be started: $(Get-Cause $_)" }
+    }
     finally { $controller.Dispose() }
     $state = Wait-Service $Name @('running', 'stopped') $script:ServiceTimeout
     if ($state -ne 'running') { throw "The service $Name was started, but is $state after $($script:ServiceTimeout) s. Look into its log." }
 }
 
-# Stops a service and those that depend on it; returns the names of the latter that ran.
-function Stop-One([string]$Name) {
+# Stops a service and those that depend on it; the names of the latter are added to Stopped, each before it is stopped.
+function Stop-One([string]$Name, $Stopped) {
     $controller = New-Object System.ServiceProcess.ServiceController $Name
-    $depending = @()
     try {
-        $depending = @($controller.DependentServices | Where-Object { "$($_.Status)" -eq 'Running' } | ForEach-Object { $_.ServiceName })
-        foreach ($other in $depending) { [void](Stop-One $other) }
+        foreach ($other in @($controller.DependentServices | Where-Object { "$($_.Status)" -eq 'Running' } | ForEach-Object { $_.ServiceName })) {
+            if ((Get-ServiceState $other) -ne 'running') { continue }
+            [void]$Stopped.Add($other)
+            Stop-One $other $Stopped
+        }
         $state = Get-ServiceState $Name
         if ($state -ne 'stopped' -and $state -ne 'stop_pending') { $controller.Stop() }
     } catch {
@@ -388,15 +400,34 @@ function Stop-One([string]$Name) {
     } finally { $controller.Dispose() }
     $state = Wait-Service $Name @('stopped') $script:ServiceTimeout
     if ($state -ne 'stopped') { throw "The service $Name does not stop: it is $state after $($script:ServiceTimeout) s." }
-    return $depending
+}
+
+# Starts what Stop-One stopped besides, the last one first.
+function Start-Again($Stopped, $Notes) {
+    for ($at = $Stopped.Count - 1; $at -ge 0; $at--) {
+        try { Start-One $Stopped[$at] } catch { [void]$Notes.Add("$($Stopped[$at]) was stopped along with it and did not start again: $(Get-Cause $_)") }
+    }
+}
+
+# Stops and starts a service. Those that depend on it run again afterwards, even when it does not.
+function Restart-One([string]$Name, $Notes) {
+    $stopped = New-Object System.Collections.ArrayList
+    try {
+        Stop-One $Name $stopped
+        Start-One $Name
+    } catch {
+        $lost = New-Object System.Collections.ArrayList
+        Start-Again $stopped $lost
+        throw "$(Get-Cause $_) $($lost -join ' ')".Trim()
+    }
+    Start-Again $stopped $Notes
 }
 
 # Microsoft's way for a service that never gets past StopPending: restart RdAgent, wait, then end the process.
 function Resolve-StopPending([string]$Name, $Notes) {
     $helper = $script:StopPendingRestart
     if ($helper -and $helper -ne $Name -and (Get-ServiceState $helper) -eq 'running') {
-        foreach ($other in @(Stop-One $helper)) { if ($other) { Start-One $other } }
-        Start-One $helper
+        Restart-One $helper $Notes
         [void]$Notes.Add("$Name hung in StopPending: $helper was restarted.")
     }
     $state = Wait-Service $Name @('stopped', 'running') $script:StopPendingWait
@@ -434,11 +465,9 @@ function Write-Service($Item, $State, $Notes) {
     if (-not $wanted) { return }
     if ($now['state'] -eq 'stop_pending') { Resolve-StopPending $name $Notes; $now = Read-Service $Item }
     if ($wanted -eq 'running') {
-        $depending = @()
-        if ($State['restart'] -and $now['state'] -eq 'running') { $depending = @(Stop-One $name) }
-        if ((Get-ServiceState $name) -ne 'running') { Start-One $name }
-        foreach ($other in $depending) { if ($other) { Start-One $other } }
-    } elseif ($wanted -eq 'stopped' -and $now['state'] -ne 'stopped') { [void](Stop-One $name) }
+        if ($State['restart'] -and $now['state'] -eq 'running') { Restart-One $name $Notes }
+        else { Start-One $name }
+    } elseif ($wanted -eq 'stopped' -and $now['state'] -ne 'stopped') { Stop-One $name (New-Object System.Collections.ArrayList) }
 }
 
 # ---- folders -------------------------------------------------------------------------------------------------------------------------------
@@ -561,23 +590,68 @@ function Read-Dhcp($Item) {
     } finally { $key.Dispose() }
 }
 
+# Interfaces by index and by GUID.
+function Get-InterfaceMap {
+    if ($null -eq $script:Interfaces) {
+        $map = @{ guid = @{}; index = @{} }
+        foreach ($adapter in @(Get-NetAdapter -ErrorAction SilentlyContinue)) {
+            if ($null -eq $adapter -or -not $adapter.InterfaceGuid) { continue }
+            $guid = "$($adapter.InterfaceGuid)".ToUpperInvariant()
+            $map['guid'][[int]$adapter.ifIndex] = $guid
+            $map['index'][$guid] = [int]$adapter.ifIndex
+        }
+        $script:Interfaces = $map
+    }
+    return $script:Interfaces
+}
+
+# GUID of an interface, $null for one that is no adapter.
+function Get-InterfaceGuid([int]$Index) { (Get-InterfaceMap)['guid'][$Index] }
+
+# The present index of an item's interface, $null when the interface is gone.
+function Get-InterfaceIndex($Item) {
+    if (-not $Item['guid']) { return [int]$Item['index'] }
+    return (Get-InterfaceMap)['index']["$($Item['guid'])".ToUpperInvariant()]
+}
+
 function Write-Dhcp($Item, $State) {
+    $index = Get-InterfaceIndex $Item
+    if ($null -eq $index) { throw "The interface $($Item['guid']) is not there any more." }
     if ($State['enabled']) {
-        Set-NetIPInterface -InterfaceIndex $Item['index'] -AddressFamily IPv4 -Dhcp Enabled -ErrorAction Stop
+        Set-NetIPInterface -InterfaceIndex $index -AddressFamily IPv4 -Dhcp Enabled -ErrorAction Stop
         return
     }
-    Set-NetIPInterface -InterfaceIndex $Item['index'] -AddressFamily IPv4 -Dhcp Disabled -ErrorAction Stop
     $gateways = @($State['gateways'] | Where-Object { $_ })
-    $first = $true
-    foreach ($text in @($State['addresses'])) {
-        $address, $length = $text.Split('/')
-        $more = @{}
-        if ($first -and $gateways.Count) {
-            $present = @(Get-NetRoute -DestinationPrefix '0.0.0.0/0' -InterfaceIndex $Item['index'] -PolicyStore PersistentStore -ErrorAction SilentlyContinue)
-            if (-not @($present | Where-Object { $_.NextHop -eq $gateways[0] }).Count) { $more['DefaultGateway'] = $gateways[0] }
+    $where = @{ InterfaceIndex = $index; ErrorAction = 'SilentlyContinue' }
+    Set-NetIPInterface -InterfaceIndex $index -AddressFamily IPv4 -Dhcp Disabled -ErrorAction Stop
+    # The lease's address and default route may linger for a moment, and keep the same ones from being set.
+    for ($try = 1; $true; $try++) {
+        try {
+            $first = $true
+            foreach ($text in @($State['addresses'])) {
+                $address, $length = $text.Split('/')
+                $more = @{}
+                Remove-NetIPAddress @where -IPAddress $address -Confirm:$false
+                if ($first -and $gateways.Count) {
+                    foreach ($store in 'ActiveStore', 'PersistentStore') {
+                        foreach ($route in @(Get-NetRoute @where -DestinationPrefix '0.0.0.0/0' -PolicyStore $store)) {
+                            if ($null -ne $route -and $route.NextHop -eq $gateways[0]) {
+                                Remove-NetRoute @where -DestinationPrefix '0.0.0.0/0' -NextHop $gateways[0] -PolicyStore $store -Confirm:$false
+                            }
+                        }
+                    }
+                    $more['DefaultGateway'] = $gateways[0]
+                }
+                $first = $false
+                [void](New-NetIPAddress -InterfaceIndex $index -IPAddress $address -PrefixLength $length @more -ErrorAction Stop)
+            }
+            return
+        } catch {
+            if ($try -lt 4) { [System.Threading.Thread]::Sleep(2000); continue }
+            # An interface that has neither a lease nor an address is the worst of all.
+            Set-NetIPInterface -InterfaceIndex $index -AddressFamily IPv4 -Dhcp Enabled -ErrorAction Stop
+            throw "The static address could not be set, so DHCP was left on: $(Get-Cause $_)"
         }
-        $first = $false
-        [void](New-NetIPAddress -InterfaceIndex $Item['index'] -IPAddress $address -PrefixLength $length @more -ErrorAction Stop)
     }
 }
 
@@ -593,9 +667,12 @@ function Get-RouteTable([switch]$Fresh) {
             if ($null -eq $route) { continue }
             $key = "$($route.DestinationPrefix)|$($route.InterfaceIndex)|$($route.NextHop)".ToLowerInvariant()
             if (-not $table.ContainsKey($key)) {
+                # Windows Server 2012 R2 has no such property.
+                $metric = $route.PSObject.Properties['InterfaceMetric']
+                if ($null -ne $metric) { $metric = $metric.Value }
                 $table[$key] = @{
                     prefix = "$($route.DestinationPrefix)".ToLowerInvariant(); index = [int]$route.InterfaceIndex; hop = "$($route.NextHop)".ToLowerInvariant()
-                    alias = "$($route.InterfaceAlias)"; interface_metric = $route.InterfaceMetric; active = $null; persistent = $null
+                    alias = "$($route.InterfaceAlias)"; interface_metric = $metric; active = $null; persistent = $null
                 }
             }
             $table[$key][$column] = [int]$route.RouteMetric
@@ -605,7 +682,27 @@ function Get-RouteTable([switch]$Fresh) {
     return $table
 }
 
-function Get-RouteKey($Item) { "$($Item['prefix'])|$($Item['index'])|$($Item['hop'])" }
+function Get-RouteKey($Item) { "$($Item['prefix'])|$(Get-InterfaceIndex $Item)|$($Item['hop'])" }
+
+# The item of a route, from its key in the table.
+function Get-RouteItem([string]$Key) {
+    $prefix, $index, $hop = $Key.Split('|')
+    return @{ kind = 'route'; prefix = $prefix; index = [int]$index; guid = Get-InterfaceGuid ([int]$index); hop = $hop }
+}
+
+# Keys of the table to those of the list of own routes, and back; what has no adapter stays as it is.
+function ConvertTo-OwnRoute([string]$Key) {
+    $item = Get-RouteItem $Key
+    if ($item['guid']) { return "$($item['prefix'])|$($item['guid'])|$($item['hop'])" }
+    return $Key
+}
+
+function ConvertFrom-OwnRoute([string]$Own) {
+    $prefix, $interface, $hop = $Own.Split('|')
+    $index = (Get-InterfaceMap)['index'][$interface]
+    if ($null -ne $index) { return "$prefix|$index|$hop" }
+    return $Own
+}
 
 function Read-Route($Item) {
     $found = (Get-RouteTable)[(Get-RouteKey $Item)]
@@ -615,7 +712,12 @@ function Read-Route($Item) {
 
 function Write-Route($Item, $State) {
     $now = Read-Route $Item
-    $what = @{ DestinationPrefix = $Item['prefix']; InterfaceIndex = $Item['index']; NextHop = $Item['hop']; ErrorAction = 'Stop' }
+    $index = Get-InterfaceIndex $Item
+    if ($null -eq $index) {
+        if ($null -eq $State['active'] -and $null -eq $State['persistent']) { return }
+        throw "The interface $($Item['guid']) is not there any more."
+    }
+    $what = @{ DestinationPrefix = $Item['prefix']; InterfaceIndex = $index; NextHop = $Item['hop']; ErrorAction = 'Stop' }
     if ($null -eq $now['active'] -and $null -eq $now['persistent'] -and $null -ne $State['active'] -and $State['active'] -eq $State['persistent']) {
         [void](New-NetRoute @what -RouteMetric $State['active'] -Confirm:$false)
     } else {
@@ -629,7 +731,7 @@ function Write-Route($Item, $State) {
     }
     $key = Get-RouteKey $Item
     $table = Get-RouteTable
-    if (-not $table.ContainsKey($key)) { $table[$key] = @{ prefix = $Item['prefix']; index = $Item['index']; hop = $Item['hop']; alias = ''; interface_metric = $null } }
+    if (-not $table.ContainsKey($key)) { $table[$key] = @{ prefix = $Item['prefix']; index = $index; hop = $Item['hop']; alias = ''; interface_metric = $null } }
     $table[$key]['active'] = $State['active']
     $table[$key]['persistent'] = $State['persistent']
 }
@@ -717,7 +819,8 @@ function Get-Label($Item) {
     }
 }
 
-function Hide-Secret([string]$Text) { [regex]::Replace($Text, '(?<=//)[^/\s@]+(?=@)', '***') }
+# Credentials of an address, such as a proxy's, with and without a scheme.
+function Hide-Secret([string]$Text) { [regex]::Replace([regex]::Replace($Text, '(?<=//)[^/\s@]+(?=@)', '***'), '(?<=^|[\s=;,/])[^\s=;,/@]+:[^\s@]*(?=@)', '***') }
 
 # A state as a person reads it; Only names the parts that count.
 function Get-Text($Item, $State, $Only) {
@@ -845,7 +948,20 @@ function Restore-UndoPoint($Point) {
         try { if (-not (Test-Same (Read-State $items[$at]) $items[$at]['before'])) { Write-State $items[$at] $items[$at]['before'] $notes } }
         catch { $failed += "$(Get-Label $items[$at]): $(Get-Cause $_)" }
     }
+    if (-not $failed.Count) { $failed = @(Get-Unrestored $items | ForEach-Object { "$(Get-Label $_): is not as it was." }) }
     return $failed
+}
+
+# Looks at what was put back, and returns what is not as it was. The network may take a moment.
+function Get-Unrestored($Items) {
+    $clock = [System.Diagnostics.Stopwatch]::StartNew()
+    while ($true) {
+        $script:Routes = $null
+        $wrong = @($Items | Where-Object { @('dhcp', 'route', 'registry', 'firewall_rule') -contains $_['kind'] -and -not (Test-Same (Read-State $_) $_['before']) })
+        if (-not $wrong.Count -or $clock.Elapsed.TotalSeconds -gt 10) { break }
+        [System.Threading.Thread]::Sleep(500)
+    }
+    return $wrong
 }
 
 # ---- guard: a process of the guest that puts everything back unless it is told in time that all is well -------------------------------------
@@ -876,8 +992,11 @@ function Invoke-Guard([string]$Token, [int]$Seconds) {
     & $say 'not confirmed in time, putting back'
     $point = @(Get-UndoPoint | Where-Object { $_['id'] -eq $Token })[0]
     $failed = @(Restore-UndoPoint $point)
-    $point['undone_at'] = Get-Now
-    Update-UndoPoint $point
+    # What could not be put back stays open for undo.
+    if (-not $failed.Count) {
+        $point['undone_at'] = Get-Now
+        Update-UndoPoint $point
+    }
     if ($failed.Count) { & $say "put back, except: $($failed -join ' ')" } else { & $say 'put back' }
     foreach ($end in 'ps1', 'psm1', 'finished') { [System.IO.File]::Delete((Get-GuardPath $Token $end)) }
 }
@@ -915,12 +1034,14 @@ function Start-Guard($Point, [int]$Seconds) {
     try {
         # Out of the job of the remote shell, which ends all its processes; without a window of its own.
         $started = 0
-        foreach ($flags in 0x09000200, 0x08000200) {
-            for ($at = 0; $at -lt 256; $at += 4) { [System.Runtime.InteropServices.Marshal]::WriteInt32($start, $at, 0) }
-            [System.Runtime.InteropServices.Marshal]::WriteInt32($start, 0, @{ 8 = 104; 4 = 68 }[[IntPtr]::Size])
-            $none = [IntPtr]::Zero
-            $started = $native::CreateProcessW($program, $command, $none, $none, 0, [uint32]$flags, $none, $env:SystemRoot, $start, [IntPtr]($start.ToInt64() + 128))
-            if ($started) { break }
+        for ($at = 0; $at -lt 256; $at += 4) { [System.Runtime.InteropServices.Marshal]::WriteInt32($start, $at, 0) }
+        [System.Runtime.InteropServices.Marshal]::WriteInt32($start, 0, @{ 8 = 104; 4 = 68 }[[IntPtr]::Size])
+        $none = [IntPtr]::Zero
+        $started = $native::CreateProcessW($program, $command, $none, $none, 0, [uint32]0x09000200, $none, $env:SystemRoot, $start, [IntPtr]($start.ToInt64() + 128))
+        # Where the job lets nothing out (some SSH servers), WMI starts it. Inside the job it would end with the connection, just when it is needed.
+        if (-not $started) {
+            try { $started = (Invoke-CimMethod -ClassName Win32_Process -MethodName Create -Arguments @{ CommandLine = $line; CurrentDirectory = $env:SystemRoot }).ReturnValue -eq 0 }
+            catch { $started = $false }
         }
     } finally {
         [System.Runtime.InteropServices.Marshal]::FreeHGlobal($command)
@@ -936,6 +1057,14 @@ function Start-Guard($Point, [int]$Seconds) {
 
 # Tells the guard that all is well; throws one sentence when it is too late.
 function Confirm-Guard([string]$Token) {
+    if ($Token -match '^[a-z][a-z0-9_.]*$') {
+        # Whoever lost the connection during the change does not know its token: the newest one of that repair is meant.
+        $folder = [System.IO.Path]::GetDirectoryName((Get-GuardPath 'any' 'log'))
+        $logs = @()
+        if ([System.IO.Directory]::Exists($folder)) { $logs = @([System.IO.Directory]::GetFiles($folder, "*-$Token*.log") | Sort-Object) }
+        if (-not $logs.Count) { throw "There is no change of $Token that waits for a confirmation." }
+        $Token = [System.IO.Path]::GetFileNameWithoutExtension($logs[-1])
+    }
     if ($Token -notmatch '^[0-9TZ]+-[\w.-]+$' -or -not [System.IO.File]::Exists((Get-GuardPath $Token 'log'))) { throw "There is no change '$Token' that waits for a confirmation." }
     $end = "$(Get-GuardEnd $Token)"
     if ($end -notmatch 'confirmed$' -or $end -match 'not confirmed') {
@@ -1060,5 +1189,5 @@ function Stop-Guard([string]$Token) {
     Remove-Home
 }
 
-Export-ModuleMember -Function @('ConvertTo-Plain', 'Complete-Repair', 'ConvertTo-RegistryData', 'Get-Cause', 'Get-KeyPath', 'Get-Label', 'Get-Now', 'Get-RestartAction', 'Get-RouteTable', 'Get-Native', 'Get-Text', 'Get-UndoPoint', 'Invoke-Guard', 'Invoke-Repair', 'Read-State', 'Save-UndoPoint', 'Set-RepairLimit',
+Export-ModuleMember -Function @('ConvertTo-Plain', 'Complete-Repair', 'ConvertTo-RegistryData', 'Get-Cause', 'Get-KeyPath', 'Get-Label', 'Get-Now', 'Get-RestartAction', 'Get-RouteItem', 'Get-RouteTable', 'ConvertTo-OwnRoute', 'ConvertFrom-OwnRoute', 'Get-Unrestored', 'Get-Native', 'Get-Text', 'Get-UndoPoint', 'Invoke-Guard', 'Invoke-Repair', 'Read-State', 'Save-UndoPoint', 'Set-RepairLimit',
     'Test-RestartAction', 'Test-Same', 'Update-UndoPoint', 'Write-State')

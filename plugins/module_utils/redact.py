@@ -20,6 +20,10 @@ _NAMES = (
 )
 _NAMED = re.compile(r"(?i)(\\*[\"']?\b(?:" + _NAMES + r")\\*[\"']?\s*[:=]\s*)(\\*\"(?:[^\"\\]|\\(?!\"))*\\*\"|'[^']*'|[^\s,;}\]\"']+)")
 _AUTHORIZATION = re.compile(r"(?i)(\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?(?:basic|bearer|sharedkey)?\s*)[^\s\"',}]+")
+# What begins an address in a list of proxies, and an address without credentials.
+_SCHEME = r"(?:[a-z][a-z0-9+.-]*:)?//"
+_START = re.compile(r"(?i)(?:^|(?<=[;,\s]))(?:(?:https?|ftp|gopher|socks\w?)=(?:" + _SCHEME + ")?|" + _SCHEME + ")")
+_PLAIN = re.compile(r"(?i)(?:[\w.*-]*|\[[0-9a-f:.%*]+\])(?::\d*)?/?$")
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.S)
 
 
@@ -46,6 +50,29 @@ def redact(text):
     text = _BARE_SIGNATURE.sub(r"sig\1" + MASK, text)
     text = _AUTHORIZATION.sub(r"\1" + MASK, text)
     return _NAMED.sub(r"\1" + MASK, text)
+
+
+def redact_proxy(text):
+    """Return a proxy's address, or a list of them, without credentials, whether or not a scheme stands in front of them.
+
+    For addresses of proxies only: elsewhere an at sign without a scheme belongs to an e-mail address more often than to a password.
+    A password may hold every separator, so rather an address too many is masked.
+    """
+    if not text or "@" not in text:
+        return redact(text)
+    starts = [(found.start(), found.end()) for found in _START.finditer(text)]
+    if not starts or starts[0][0] > 0:
+        starts.insert(0, (0, 0))
+    ends = [start for start, _address in starts[1:]] + [len(text)]
+    shown = ""
+    for (start, address), end in zip(starts, ends):
+        _credentials, at_sign, rest = text[address:end].rpartition("@")
+        if at_sign:
+            rest = MASK + "@" + rest
+        elif not all(map(_PLAIN.match, re.split(r"[;,\s]+", rest))):
+            rest = MASK + ";"
+        shown += text[start:address] + rest
+    return redact(shown)
 
 
 def clip(text, limit=300):

@@ -116,7 +116,10 @@ NETWORK = {
     "cloud": TEXT,
     "foreign_macs": [{"path": TEXT, "mac": TEXT}],
     "resolvers": [TEXT],
-    "proxy": [{"source": TEXT, "name": TEXT, "value": TEXT, "bypass": SCALAR, "bypasses_host": FLAG}],
+    "proxy": [{
+        "source": TEXT, "key": TEXT, "name": TEXT, "value": TEXT, "bypass": SCALAR, "bypass_type": TEXT, "bypasses_host": FLAG, "settings": TEXT,
+        "by_hand": TEXT,
+    }],
     "firewall": {
         "agent_rules": [TEXT], "drops_root": [TEXT], "blocks_host": FLAG, "outbound_blocked": [TEXT],
         "rules": [

@@ -39,7 +39,9 @@ options:
     type: int
     default: 3600
   unhold:
-    description: Whether a package that is held or locked may be changed all the same. The hold is in place again afterwards.
+    description:
+      - Whether a package that is held or locked may be changed all the same. The hold is in place again afterwards.
+      - With C(apt-get), the hold of a package that is removed goes with it, since it would keep the package from being installed again.
     type: bool
     default: false
   lock_timeout_s:
@@ -47,7 +49,8 @@ options:
     type: int
     default: 300
 notes:
-  - Needs root. The package restarts the agent, so call this only while no snapshot runs.
+  - Needs root.
+  - The package restarts the agent, so nothing is changed while a snapshot runs. RV(deferred) then tells that this has to run again later.
 extends_documentation_fragment:
   - vmbackup.azure.attributes.writes
 attributes:
@@ -93,6 +96,12 @@ after:
   returned: always
   type: str
   sample: 2.9.1.1-1
+deferred:
+  description:
+    - Whether nothing was changed because a snapshot ran, though there was something to change.
+    - Always V(false) in check mode, which does not look for a snapshot.
+  returned: always
+  type: bool
 held:
   description: Whether the package is held or locked.
   returned: always
@@ -110,10 +119,12 @@ repositories_disabled:
 
 import os
 import re
+import stat
+import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux import packages, system
+from ansible_collections.vmbackup.azure.plugins.module_utils.linux import agent, extension, packages, system
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import Host, version_key
 from ansible_collections.vmbackup.azure.plugins.module_utils.redact import public_line
 
@@ -135,18 +146,25 @@ APT = [
     "Dpkg::Options::=--force-confdef",
     "-o",
     "Dpkg::Options::=--force-confold",
+    "-o",
+    "DPkg::Lock::Timeout=0",  # waiting is done here, where every attempt is preceded by a look for a snapshot
 ]
 _LOCKED = re.compile(
     r"(?i)could not get lock|unable to (?:lock|acquire)|is another process using it|system management is locked|holding the (?:yum|dnf) lock"
-    r"|waiting for process with pid|exit_on_lock|already locked by"
+    r"|waiting for process with pid|exit_on_lock|already locked by|locked by another process"
 )
 ZYPPER_LOCKED = 7
 ZYPPER_GOOD = (0, 100, 101, 102, 103, 106)  # 102 and 103 ask for a restart, 106 skipped a repository; see EXIT CODES in zypper(8)
 ZYPPER_LOCKS = "/etc/zypp/locks"
+DONE = {"install": "installed", "install_version": "installed", "upgrade": "updated", "version": "brought back", "remove": "removed"}
 
 
 class PackageError(Exception):
     """The package cannot be brought to the wanted state; the text says why and what to do."""
+
+
+class SnapshotRuns(Exception):
+    """A snapshot runs, so the package is left alone for now."""
 
 
 def refresh_command(manager):
@@ -184,7 +202,7 @@ def change_command(manager, action, name, version=None, unhold=False):
     if manager in ("dnf", "yum"):
         command.append("--setopt=exit_on_lock=True")
         if unhold:
-            command.extend(["--disableexcludes=all", "--disableplugin=versionlock"])
+            command.extend(packages.DESPITE_HOLD[manager])
     words = {"install": "install", "upgrade": "update" if manager != "dnf" else "upgrade", "version": "downgrade", "remove": "remove"}
     return command + [words[action], name if version is None or action != "version" else "{0}-{1}".format(name, version)]
 
@@ -230,10 +248,15 @@ class Runner(object):
     def good(self, code):
         return code in ZYPPER_GOOD if self.manager == "zypper" else code == 0
 
-    def run(self, command):
-        """Return (success, output) of a command once the lock is free."""
+    def run(self, command, ready=None):
+        """Return (success, output) of a command once the lock is free.
+
+        :param ready: is called before each attempt, and raises when the command must not run.
+        """
         deadline = time.time() + self.timeout_s
         while True:
+            if ready:
+                ready()
             code, out, err = self.module.run_command(command, environ_update=ENVIRONMENT)
             output = "{0}\n{1}".format(out, err)
             if not self.locked(code, output):
@@ -262,14 +285,46 @@ def lists_age(now, path="/var/lib/apt/lists"):
     return None
 
 
-def look(host, family, name):
-    """Return the package facts, with the candidate that the present lists offer."""
-    found = packages.collect(host, family, lambda version: True, QUERY_TIMEOUT_S)
+def asking_failed(error, outcome="Nothing was changed"):
+    """Return the sentence for what the package manager could not be asked."""
+    return "Asking the package manager failed ({0}): {1}. {2}; run it by hand on the guest to see why.".format(
+        error["what"], error["error"], outcome
+    )
+
+
+def look(host, family, name, wants_candidate=lambda version: False, outcome="Nothing was changed"):
+    """Return the package facts, and ``problem``: why the candidate could not be asked for, or None.
+
+    The candidate is what the present lists offer.
+
+    :param wants_candidate: function of the installed version (or None) that says whether to ask for the candidate.
+    :param outcome: what to say of changes when it fails.
+    :raises PackageError: when it could not be asked what is installed.
+    """
+    found = dict(packages.collect(host, family, lambda version: False, QUERY_TIMEOUT_S), problem=None)
+    if host.errors:
+        raise PackageError(asking_failed(host.errors[0], outcome))
     if name and found["name"] != name:
-        found = dict(found, name=name, version=None, candidate=None)
-        offered = packages.candidate(host, found["manager"], (name,), QUERY_TIMEOUT_S)
-        found["candidate"] = offered[1] if offered else None
+        found.update(name=name, version=None)
+    if found["manager"] and wants_candidate(found["version"]):
+        names = (found["name"],) if found["name"] else packages.NAMES.get(family, ())
+        offered = packages.candidate(host, found["manager"], names, QUERY_TIMEOUT_S, bool(found["held"]))
+        if offered:
+            found.update(name=offered[0], candidate=offered[1])
+        elif host.errors:
+            found["problem"] = host.errors[0]
+    found["repositories_disabled"] = packages.disabled_repositories(host, found["manager"])
+    del host.errors[:]
     return found
+
+
+def snapshot_runs(module):
+    """Say whether a snapshot runs at this moment, told by what the collector tells it by."""
+    host = Host(run_command=module.run_command)
+    lib_dir = str(agent.setting(agent.config(host), "Lib.Dir", "/var/lib/waagent")).rstrip("/")
+    versions = extension.handler_directories(host.names("extension", lib_dir)).get(extension.SNAPSHOT)
+    current = extension.handler(host, lib_dir, extension.SNAPSHOT, versions) if versions else None
+    return extension.snapshot(host, current, system.processes(host))["in_progress"]
 
 
 def not_offered(found, family):
@@ -282,21 +337,85 @@ def not_offered(found, family):
     return text + " Add the distribution's repository that holds it, then run this again."
 
 
+def write_back(path, content, info):
+    """Replace a file in one step; owner and mode are those of info."""
+    path = os.path.realpath(path)
+    handle, temporary = tempfile.mkstemp(prefix=".vmbackup-", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chown(temporary, info.st_uid, info.st_gid)
+        os.chmod(temporary, stat.S_IMODE(info.st_mode))
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+class Hold(object):
+    """What keeps a package where it is, while the package is changed all the same; put_back brings it back."""
+
+    def __init__(self, runner, name):
+        self.runner, self.name = runner, name
+        self.locks = None
+        self.attempted = False
+
+    def lift(self, ready):
+        """Take a lock of zypper away; the other package managers are told to go past it in the command that changes the package."""
+        if self.runner.manager == "zypper" and os.path.exists(ZYPPER_LOCKS):
+            ready()
+            with open(ZYPPER_LOCKS, "rb") as stream:
+                self.locks = (stream.read(), os.fstat(stream.fileno()))
+            self.runner.run(["zypper", "--non-interactive", "removelock", self.name], ready)
+
+    def put_back(self):
+        """Return None, or the sentence that says what has to be done by hand."""
+        command, why = None, None
+        if self.locks is not None:
+            command = "zypper addlock"
+            try:
+                write_back(ZYPPER_LOCKS, *self.locks)
+            except OSError as error:
+                why = "{0}: {1}".format(ZYPPER_LOCKS, error.strerror or error)
+        elif self.runner.manager == "apt" and self.attempted:
+            command = "apt-mark hold"
+            try:
+                good, output = self.runner.run(["apt-mark", "hold", self.name])  # dpkg drops it when it installs
+                why = None if good else last_words(output)
+            except PackageError:
+                why = "another package manager held the lock for {0} s".format(self.runner.timeout_s)
+        return why and "the hold of {0} could not be set again ({1}). Set it by hand on the guest: {2} {0}".format(
+            self.name, why.rstrip("."), command
+        )
+
+
 def change(module, runner, action, name, version, unhold):
-    """Act: the only call that changes the guest's packages. A lock of zypper is lifted for its length."""
-    locks = None
-    if unhold and runner.manager == "zypper" and os.path.exists(ZYPPER_LOCKS):
-        with open(ZYPPER_LOCKS, "rb") as stream:
-            locks = stream.read()
-    held = unhold and runner.manager == "apt"
+    """Act: the only call that changes the guest's packages. A hold is lifted for its length.
+
+    :raises SnapshotRuns: when a snapshot runs; nothing was changed then.
+    """
+    hold = Hold(runner, name) if unhold else None
     install_version = action == "install_version"
     command = change_command(runner.manager, "install" if install_version else action, name, version, unhold)
     if install_version and runner.manager != "apt":
         separator = "=" if runner.manager == "zypper" else "-"
         command[-1] = "{0}{1}{2}".format(name, separator, version)
+
+    def ready():
+        if snapshot_runs(module):
+            raise SnapshotRuns()
+
+    def attempt():
+        ready()
+        if hold:
+            hold.attempted = True
+
+    stopped, lost = None, None
     try:
-        if locks is not None:
-            runner.run(["zypper", "--non-interactive", "removelock", name])
+        if hold:
+            hold.lift(ready)
         if runner.manager == "apt":
             good, simulation = runner.run(command[:1] + ["-s"] + command[1:])
             removed = others_removed(simulation, name)
@@ -306,15 +425,25 @@ def change(module, runner, action, name, version, unhold):
                         " ".join(command), ", ".join(removed)
                     )
                 )
-        good, output = runner.run(command)
+        good, output = runner.run(command, attempt)
+        if not good:
+            raise PackageError(
+                "{0} failed: {1}. Run it by hand on the guest to see all of it.".format(" ".join(command), last_words(output))
+            )
+        if hold and action == "remove":
+            hold.attempted = False  # apt installs nothing that is held, so a hold on what is gone would keep it away
+    except (PackageError, SnapshotRuns) as error:
+        stopped = error
     finally:
-        if locks is not None:
-            with open(ZYPPER_LOCKS, "wb") as stream:
-                stream.write(locks)
-        if held:
-            runner.run(["apt-mark", "hold", name])
-    if not good:
-        raise PackageError("{0} failed: {1}. Run it by hand on the guest to see all of it.".format(" ".join(command), last_words(output)))
+        if hold:
+            lost = hold.put_back()
+    if lost:
+        if isinstance(stopped, PackageError):
+            raise PackageError("{0} Besides, {1}.".format(stopped, lost))
+        done = "not changed, since a snapshot runs" if stopped else DONE[action]
+        raise PackageError("The package {0} was {1}, but {2}.".format(name, done, lost))
+    if stopped:
+        raise stopped
 
 
 def work(module):
@@ -324,14 +453,12 @@ def work(module):
     family = facts["distribution"]["family"]
     if facts["image_based"]:
         raise PackageError("This system is built from an image and takes no packages; update the image to get another agent.")
-    found = look(host, family, options["name"])
-    if host.errors:
-        error = host.errors[0]
-        raise PackageError(
-            "Asking the package manager failed ({0}): {1}. Nothing was changed; run it by hand on the guest to see why.".format(
-                error["what"], error["error"]
-            )
-        )
+    state = options["state"]
+
+    def wants_candidate(version):
+        return (state == "present" and not version) or (state == "latest" and bool(version))
+
+    found = look(host, family, options["name"], wants_candidate)
     if found["manager"] is None:
         raise PackageError(
             "No package manager of a known family was found ({0}); install the agent the way its vendor describes.".format(
@@ -341,20 +468,22 @@ def work(module):
     if os.geteuid() != 0:
         raise PackageError("Changing packages needs root; run this task with become.")
     runner = Runner(module, found["manager"])
-    before, state = found["version"], options["state"]
+    before = found["version"]
     refreshed = False
-    wants_lists = (
-        (state == "present" and not before) or (state == "latest" and before) or (state == "version" and before != options["version"])
-    )
+    needs_candidate = wants_candidate(before)
+    wants_lists = needs_candidate or (state == "version" and before != options["version"])
     if options["refresh"] and wants_lists and not module.check_mode:
         age = lists_age(time.time()) if found["manager"] == "apt" else None
-        if age is None or age > options["refresh_after_s"] or not found["candidate"]:
+        if age is None or age > options["refresh_after_s"] or (needs_candidate and not found["candidate"]):
             refreshed, output = runner.run(refresh_command(found["manager"]))
             if not refreshed:
                 module.warn(
                     "The lists of the repositories could not be fetched: {0}. Going on with those there are.".format(last_words(output))
                 )
-            found = look(host, family, options["name"])
+            found = look(host, family, options["name"], wants_candidate)
+    later = module.check_mode and options["refresh"]  # a real run fetches the lists, which may tell more
+    if found["problem"] and not later:
+        raise PackageError(asking_failed(found["problem"]))
     held = bool(found["held"])
     action, version = decide(state, found, options["version"])
     result = {
@@ -363,24 +492,37 @@ def work(module):
         "name": found["name"],
         "before": before,
         "after": version,
+        "deferred": False,
         "held": held,
         "refreshed": refreshed,
         "repositories_disabled": found["repositories_disabled"],
     }
     if state in ("present", "latest") and not before and action is None:
         raise PackageError("The agent's package is not installed, so there is nothing to update. Install it first (agent.install).")
-    if action == "install" and not found["candidate"]:
-        if not module.check_mode or not options["refresh"]:
-            raise PackageError(not_offered(found, family))
-        module.warn(not_offered(found, family) + " A real run fetches the lists of the repositories first; check mode does not.")
+    if needs_candidate and not found["candidate"]:
+        if found["problem"]:
+            text = "The lists of the repositories are missing or cannot be read ({0}: {1}).".format(
+                found["problem"]["what"], found["problem"]["error"]
+            )
+        else:
+            text = not_offered(found, family)
+        if later:
+            module.warn(text + " A real run fetches the lists of the repositories first; check mode does not.")
+        elif state == "present":
+            raise PackageError(text)
     if action and held and not options["unhold"]:
         raise PackageError(
             "The package {0} is held at {1}, so it was not changed. Allow it (unhold, or vmbackup_allow_package_unhold in the playbooks) "
             "or lift the hold by hand.".format(found["name"], before)
         )
     if action and not module.check_mode:
-        change(module, runner, action, found["name"], version, held and options["unhold"])
-        after = look(host, family, found["name"])
+        try:
+            change(module, runner, action, found["name"], version, held and options["unhold"])
+        except SnapshotRuns:
+            result.update(changed=False, after=before, deferred=True)
+    if action and not module.check_mode and not result["deferred"]:
+        outcome = "The package {0} was {1}".format(found["name"], DONE[action])
+        after = look(host, family, found["name"], outcome=outcome)
         result["after"] = after["version"]
         if (after["version"] is None) != (state == "absent") or (state != "absent" and after["version"] == before):
             raise PackageError(

@@ -152,9 +152,13 @@ def main():
             "canonical": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
+        no_log=True,  # a proxy's address may hold a password; what is returned is masked below
     )
+    settings = module.params["settings"]
+    shown = {key: conf.mask("{0}={1}".format(key, value)).partition("=")[2] for key, value in settings.items()}
+    invocation = {"module_args": dict(module.params, settings=shown)}
     path = os.path.realpath(module.params["path"])
-    settings, absent = module.params["settings"], module.params["absent"]
+    absent = module.params["absent"]
     try:
         both = sorted(set(settings) & set(absent))
         if both:
@@ -179,12 +183,13 @@ def main():
                     "{0} does not hold what was written to it; look at it by hand, something else writes it too.".format(path)
                 )
     except conf.ConfError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), invocation=invocation)
     module.exit_json(
         changed=changed,
         path=path,
         changes=changes(before, after),
         restart_required=changed,
+        invocation=invocation,
         diff={"before": conf.mask(before), "after": conf.mask(after), "before_header": path, "after_header": path},
     )
 

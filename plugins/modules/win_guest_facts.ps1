@@ -85,10 +85,13 @@ $secret = New-Object System.Text.RegularExpressions.Regex(
     ('(?<=\bsig(?:=|%3d|%253d|\\?u003d))[^&\s"''<>;,\\]+|(?<=[a-z][a-z0-9+.-]*://)[^/\s"''@<>\x00]+(?=@)|' +
         '(?<=(?:protectedSettings|password|passwd|accountKey|sharedAccessSignature|access_token|client_secret)\\?"?\s*[:=]\s*\\?"?)[^\s",;}&]+'),
     ([System.Text.RegularExpressions.RegexOptions]'IgnoreCase, CultureInvariant'))
+# In addresses of proxies, credentials need no scheme in front of them.
+$credentials = New-Object System.Text.RegularExpressions.Regex '(?<=^|[\x00-\x20=;,/])[^\x00-\x20=;,/@]+:[^\x00-\x20@]*(?=@)'
 $stars = [System.Text.RegularExpressions.MatchEvaluator] { param($found) '*' * $found.Length }
 
-function Hide-Secret([string]$Text) {
-    if ($secret.IsMatch($Text)) { return $secret.Replace($Text, $stars) }
+function Hide-Secret([string]$Text, [bool]$Proxy) {
+    if ($secret.IsMatch($Text)) { $Text = $secret.Replace($Text, $stars) }
+    if ($Proxy -and $credentials.IsMatch($Text)) { $Text = $credentials.Replace($Text, $stars) }
     return $Text
 }
 
@@ -104,6 +107,7 @@ function ConvertTo-Packed([byte[]]$Bytes) {
 function Read-Key([string]$Area, [string]$Path, [string[]]$Names, [string]$Match, [string]$DataMatch) {
     $hive, $below = $Path.Split([char[]]'\', 2)
     $entry = $null
+    $proxy = $Path -match '\\(Internet Settings(\\Connections)?|Session Manager\\Environment)$'
     try {
         $key = $hives[$hive].OpenSubKey($below)
         if ($null -ne $key) {
@@ -116,9 +120,9 @@ function Read-Key([string]$Area, [string]$Path, [string[]]$Names, [string]$Match
                 if ($DataMatch -and "$data" -notmatch $DataMatch) { continue }
                 if ($values.Count -ge 500) { break }
                 $kind = "$($key.GetValueKind($name))"
-                if ($data -is [byte[]]) { $data = [Convert]::ToBase64String($latin1.GetBytes((Hide-Secret $latin1.GetString($data)))) }
-                elseif ($data -is [string]) { $data = Hide-Secret $data.Substring(0, [Math]::Min($data.Length, 8192)) }
-                elseif ($data -is [string[]]) { $data = @(foreach ($text in $data) { Hide-Secret $text }) }
+                if ($data -is [byte[]]) { $data = [Convert]::ToBase64String($latin1.GetBytes((Hide-Secret $latin1.GetString($data) $proxy))) }
+                elseif ($data -is [string]) { $data = Hide-Secret $data.Substring(0, [Math]::Min($data.Length, 8192)) $proxy }
+                elseif ($data -is [string[]]) { $data = @(foreach ($text in $data) { Hide-Secret $text $proxy }) }
                 $values[$name] = @($kind, $data)
             }
             $entry = @{ values = $values; subkeys = @($key.GetSubKeyNames()) }
@@ -505,7 +509,7 @@ Read-Area 'agent' 'services' {
     $manager = [IntPtr]::Zero
     $memory = [System.Runtime.InteropServices.Marshal]::AllocHGlobal(64)
     if ($null -ne $native) {
-        $manager = $native::OpenSCManagerW($null, $null, 1)
+        $manager = $native::OpenSCManagerW([NullString]::Value, [NullString]::Value, 1)
         if ($manager -eq [IntPtr]::Zero) { Add-Denied 'state of the services' }
     }
     $shown = @('Start', 'DelayedAutostart', 'ObjectName', 'ImagePath', 'FailureActions', 'Type')

@@ -115,7 +115,7 @@ foreach ($text in $module.Params.routes) {
 try {
     $table = Get-RouteTable
     $owned = @{}
-    foreach ($key in (Read-State @{ kind = 'routes_list' })['routes']) { $owned[$key] = $true }
+    foreach ($own in (Read-State @{ kind = 'routes_list' })['routes']) { $owned[(ConvertFrom-OwnRoute $own)] = $true }
 } catch { Stop-Here "The routes of this guest could not be read: $(Get-Cause $_)" }
 
 # Interfaces by index, with the networks on their link; default routes by family, best first.
@@ -137,6 +137,12 @@ foreach ($route in $table.Values) {
     } elseif ([int]$length -eq 0) {
         $interfaceMetric = 0
         if ($null -ne $route['interface_metric']) { $interfaceMetric = [int]$route['interface_metric'] }
+        else {
+            $family = @{ 4 = 'IPv4'; 16 = 'IPv6' }[$bytes.Length]
+            foreach ($card in @(Get-NetIPInterface -InterfaceIndex $route['index'] -AddressFamily $family -ErrorAction SilentlyContinue)) {
+                if ($null -ne $card) { $interfaceMetric = [int]$card.InterfaceMetric }
+            }
+        }
         $defaults[$bytes.Length] += @{ index = $route['index']; hop = $route['hop']; rank = $route['active'] + $interfaceMetric }
     }
 }
@@ -227,8 +233,7 @@ if ($state -eq 'present') {
             if ($hop -eq '0.0.0.0' -or $hop -eq '::') { $hop = 'its own link' }
             Stop-Here "$prefix has a route over $hop on interface $($table[$other]['index']) that this module did not add; remove that or leave the prefix out."
         }
-        $item = @{ kind = 'route'; prefix = $prefix; index = [int]$way.index; hop = $way.hop }
-        [void]$changes.Add(@{ item = $item; wanted = @{ active = $metric; persistent = $metric } })
+        [void]$changes.Add(@{ item = Get-RouteItem $key; wanted = @{ active = $metric; persistent = $metric } })
         # What was there before belongs to somebody else.
         if (-not $table.ContainsKey($key)) { $list[$key] = $true }
     }
@@ -247,11 +252,12 @@ if ($state -eq 'present') {
     }
 }
 foreach ($key in @($remove.Keys | Sort-Object)) {
-    $prefix, $index, $hop = $key.Split('|')
     $list.Remove($key)
-    [void]$changes.Insert(0, @{ item = @{ kind = 'route'; prefix = $prefix; index = [int]$index; hop = $hop }; wanted = @{ active = $null; persistent = $null } })
+    # An own route of an interface that is gone went with it.
+    if ($key -notmatch '\|\d+\|') { continue }
+    [void]$changes.Insert(0, @{ item = Get-RouteItem $key; wanted = @{ active = $null; persistent = $null } })
 }
-[void]$changes.Add(@{ item = @{ kind = 'routes_list' }; wanted = @{ routes = @($list.Keys | Sort-Object) } })
+[void]$changes.Add(@{ item = @{ kind = 'routes_list' }; wanted = @{ routes = @($list.Keys | ForEach-Object { if ($_ -match '\|\d+\|') { ConvertTo-OwnRoute $_ } else { $_ } } | Sort-Object) } })
 $module.Result.next_hops = @($ways.Values | ForEach-Object { @{ next_hop = $_.hop; interface_index = [int]$_.index; interface = "$($aliases[$_.index])" } })
 $module.Result.token = $null
 Invoke-Repair $module $changes $module.Params.confirm_s

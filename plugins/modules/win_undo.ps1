@@ -17,7 +17,12 @@ $module = [Ansible.Basic.AnsibleModule]::Create($args, $spec)
 Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 
-function Get-Identity($Item) { (@('kind', 'key', 'name', 'path', 'index', 'guid', 'prefix', 'hop') | ForEach-Object { "$($Item[$_])".ToLowerInvariant() }) -join '|' }
+function Get-Identity($Item) {
+    $names = @('kind', 'key', 'name', 'path', 'guid', 'prefix', 'hop')
+    # The index of an interface may change, its GUID does not.
+    if (-not $Item['guid']) { $names += 'index' }
+    return ($names | ForEach-Object { "$($Item[$_])".ToLowerInvariant() }) -join '|'
+}
 
 $module.Result.points = @()
 $module.Result.steps = @()
@@ -94,6 +99,12 @@ foreach ($step in $steps) {
         $failed += "$(Get-Label $step.item): $(Get-Cause $_)"
         $stuck[(Get-Identity $step.item)] = $true
     }
+}
+$written = @($steps | ForEach-Object { $_.item } | Where-Object { -not $stuck.ContainsKey((Get-Identity $_)) })
+foreach ($item in @(Get-Unrestored $written)) {
+    if ($null -eq $item) { continue }
+    $failed += "$(Get-Label $item): is not as it was."
+    $stuck[(Get-Identity $item)] = $true
 }
 try {
     foreach ($point in $points) {

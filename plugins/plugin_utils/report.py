@@ -38,6 +38,13 @@ CAUSES = {1: "connectivity", 2: "agent", 3: "extension", 4: "snapshot"}
 MODES = ("diagnose", "remediate", "undo")
 CONSOLE_HOSTS = 20  # further ones are only counted on the console; the files hold all of them
 EVIDENCE_LINES = 10
+# Areas of the facts that the findings of a cause are decided on.
+AREAS_OF_CAUSE = {
+    1: ("network",),
+    2: ("system", "agent"),
+    3: ("system", "agent", "extension"),
+    4: ("system", "agent", "extension", "network", "load", "vss"),
+}
 TEXT_LIMIT = 600
 
 
@@ -114,6 +121,31 @@ def _next(finding, remedy, actions, planned, host, run):
     return "left", action, None
 
 
+def _gone(finding, actions, unseen, host, run):
+    """Return (state, what a person does next, command or None) of a finding that the second look did not bring any more.
+
+    :param unseen: what the second look could not see, though the first could.
+    """
+    again = command("remediate", host, run["inventory"])
+    areas = AREAS_OF_CAUSE.get(finding.get("cause"), ())
+    blind = ["{0}: {1}".format(entry.get("what"), entry.get("error")) for entry in unseen if entry.get("area") in areas]
+    if blind:
+        return (
+            "left",
+            "Whether it is repaired is not known, since the second look could not see everything ({0}); run this again.".format(
+                text("; ".join(blind), 300)
+            ),
+            again,
+        )
+    if any(entry["restart"] for entry in actions if entry["remedy"] == finding.get("remedy")):
+        for entry in actions:
+            if entry["remedy"] == "agent.restart" and entry["deferred"]:
+                return "deferred", "Changed, but the agent still runs on what was before. Run this again when no snapshot runs.", again
+            if entry["remedy"] == "agent.restart" and entry["failed"]:
+                return "left", "Changed, but the agent did not come up on it: {0}".format(entry["text"]), None
+    return "repaired", None, None
+
+
 def _finding(finding, state, next_, command_, remedy):
     return {
         "id": str(finding.get("id")),
@@ -143,6 +175,7 @@ def _actions(record):
                 "changed": bool(entry.get("changed")),
                 "deferred": bool(entry.get("deferred")),
                 "failed": bool(entry.get("failed")),
+                "restart": bool(entry.get("restart")),
                 "undo_point": text(entry.get("undo_point")),
             }
         )
@@ -209,10 +242,14 @@ def build_host(name, record, run):
             state, next_, command_ = _next(finding, finding.get("remedy"), host["actions"], planned, name, run)
             host["findings"].append(_finding(finding, state, next_, command_, finding.get("remedy")))
         if again:
+            seen_before = [(entry.get("area"), entry.get("what")) for entry in map(_dict, _list(facts.get("errors")))]
+            errors = map(_dict, _list(_dict(_dict(after.get("ansible_facts")).get("vmbackup")).get("errors")))
+            unseen = [entry for entry in errors if (entry.get("area"), entry.get("what")) not in seen_before]
             ids = {finding.get("id") for finding in present}
             for finding in _list(before.get("findings")):
                 if finding.get("id") not in ids:
-                    host["findings"].append(_finding(finding, "repaired", None, None, finding.get("remedy")))
+                    state, next_, command_ = _gone(finding, host["actions"], unseen, name, run)
+                    host["findings"].append(_finding(finding, state, next_, command_, finding.get("remedy")))
         elif planned and not run["check_mode"] and run["mode"] == "remediate":
             for finding in host["findings"]:
                 if finding["id"] in planned:  # nobody could look again

@@ -51,10 +51,13 @@ def test_a_running_snapshot_puts_the_restart_off(lab, tmp_path):
     lab.plant({"f05": "agent_verbose"})
     pid = main_pid(lab, "f05")
     lab.start_snapshot("f05", seconds=60)
+    removed = lab.ansible("ansible", "f05", "-b", "-m", "vmbackup.azure.agent_package", "-a", "state=absent")
+    assert '"deferred": true' in removed.stdout and "CHANGED" not in removed.stdout, removed.stdout
     consent = ["-e", "vmbackup_allow_verbose_logging_off=true"]
     report = lab.playbook("vmbackup.azure.remediate", ["f05"], tmp_path, *(consent + ["-e", "agent_snapshot_wait_s=6"]))[2]
     assert lab.snapshot_runs("f05"), "the snapshot was over before the test looked"
     assert host_of(report, "f05")["status"] == "deferred", host_of(report, "f05")
+    assert [finding["state"] for finding in host_of(report, "f05")["findings"]] == ["deferred"], "the agent does not know of it yet"
     assert main_pid(lab, "f05") == pid, "the agent was restarted while a snapshot ran"
     report = lab.playbook("vmbackup.azure.remediate", ["f05"], tmp_path, *(consent + ["-e", "agent_snapshot_wait_s=300"]))[2]
     assert not lab.snapshot_runs("f05")

@@ -276,6 +276,22 @@ def test_the_guest_goes_back_by_itself_when_it_is_cut_off(lab):
     assert lab.ansible("ansible", "w04", "-m", "ansible.windows.win_ping").returncode == 0
 
 
+def test_a_change_whose_answer_was_lost_is_confirmed_by_its_name(lab):
+    lab("reset", "w04")
+    remedy = "connectivity.azure_routes"
+    nothing = win_routes(lab, confirm=remedy)
+    assert nothing.returncode != 0 and "There is no change of connectivity.azure_routes that waits" in nothing.stdout, nothing.stdout
+    done = win_routes(lab, routes=["20.38.98.0/24"], undo=remedy, confirm_s=15)
+    assert done.returncode == 0, done.stdout
+    now = routes_of(lab, "w04")
+    done = win_routes(lab, confirm=remedy)
+    assert done.returncode == 0, done.stdout
+    time.sleep(20)
+    assert routes_of(lab, "w04") == now and any(line.startswith("20.38.98.0/24 ") for line in now)
+    assert lab.ansible("ansible", "w04", "-m", "vmbackup.azure.win_undo").returncode == 0
+    assert not any(line.startswith("20.38.98.0/24 ") for line in routes_of(lab, "w04"))
+
+
 def test_a_proxy_is_set_and_removed(lab, tmp_path):
     lab("reset", "w04")
     key = r"HKU\S-1-5-18\Software\Microsoft\Windows\CurrentVersion\Internet Settings"

@@ -9,7 +9,7 @@ Set-StrictMode -Version 2.0
 $known = @(
     'Add-Content', 'Add-Member', 'Compare-Object', 'ConvertFrom-Csv', 'ConvertFrom-Json', 'ConvertFrom-SddlString', 'ConvertTo-Json', 'Copy-Item',
     'Export-ModuleMember', 'ForEach-Object', 'Get-Acl', 'Get-ChildItem', 'Get-Command', 'Get-Content', 'Get-Date', 'Get-Item', 'Get-ItemProperty',
-    'Get-Location', 'Get-Member', 'Get-Module', 'Get-Process', 'Get-PSDrive', 'Get-Service', 'Get-Variable', 'Group-Object', 'Import-Module',
+    'Get-Location', 'Get-Member', 'Get-Module', 'Get-Process', 'Get-PSDrive', 'Get-Service', 'Get-Variable', 'Group-Object', 'Import-Module', 'Invoke-CimMethod',
     'Join-Path', 'Measure-Object', 'Move-Item', 'New-Item', 'New-ItemProperty', 'New-Object', 'New-PSDrive', 'New-Service', 'Out-Null', 'Out-String',
     'Register-ScheduledTask', 'Remove-Item', 'Remove-ItemProperty', 'Remove-PSDrive', 'Rename-Item', 'Resolve-Path', 'Restart-Service', 'Select-Object',
     'Set-Acl', 'Set-Content', 'Set-Item', 'Set-ItemProperty', 'Set-Location', 'Set-Service', 'Set-StrictMode', 'Set-Variable', 'Sort-Object',
@@ -89,7 +89,9 @@ function Test-Command([string]$Path, $Command, [string[]]$Own) {
     if (-not $name) { return }  # & $script and the like
     $line = $Command.Extent.StartLineNumber
     if ($forbidden.ContainsKey($name)) { Add-Finding $Path $line "$name is not allowed: it $($forbidden[$name])"; return }
-    if ($name -match '(?i)^(\w+)-(Cim|Wmi)\w*$') { Add-Finding $Path $line "$name is CIM or WMI, which a sick guest may not answer"; return }
+    # The guard's last way out of a job; where WMI does not answer, nothing is changed.
+    $guard = $name -eq 'Invoke-CimMethod' -and [System.IO.Path]::GetFileName($Path) -eq 'Repair.psm1'
+    if (-not $guard -and $name -match '(?i)^(\w+)-(Cim|Wmi)\w*$') { Add-Finding $Path $line "$name is CIM or WMI, which a sick guest may not answer"; return }
     if ($Own -notcontains $name -and $known -notcontains $name) {
         Add-Finding $Path $line "$name is no command that Windows PowerShell 5.1 is known to have (an alias, a typing error, or a newer one)"
         return

@@ -75,7 +75,8 @@ _ALIASES = {
 }
 _KEY = re.compile(r"[^\s=#\"'\x00-\x1f\x7f]+\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_PROXY_LINE = re.compile(r"(?im)^([^\n#=]*HttpProxy\.Host[^\n=]*=)([^\n#]*@)")
+# In comments as well, and up to the last @: nobody knows where a password ends.
+_PROXY_LINE = re.compile(r"(?im)^([^\n=]*HttpProxy\.Host[^\n=]*=)([^\n]*@)")
 
 
 class ConfError(ValueError):
@@ -226,18 +227,14 @@ def effective(text):
 
 
 def duplicates(entries):
-    """Return the keys that stand in more than one line, as list of ``key``, ``lines`` and ``values`` in order of the first line."""
+    """Return the keys that stand in more than one line, as list of ``key`` and ``lines`` in order of the first line."""
     found, order = {}, []
     for entry in entries:
         if _KEY.match(entry["key"]):
             if entry["key"] not in found:
                 order.append(entry["key"])
             found.setdefault(entry["key"], []).append(entry)
-    return [
-        {"key": key, "lines": [e["line"] for e in found[key]], "values": [e["value"] for e in found[key]]}
-        for key in order
-        if len(found[key]) > 1
-    ]
+    return [{"key": key, "lines": [e["line"] for e in found[key]]} for key in order if len(found[key]) > 1]
 
 
 def loose(entries):
@@ -314,7 +311,7 @@ def setting(key, value):
         raise ConfError("{0} takes one of {1}, not {2!r}.".format(key, ", ".join(WORDS[key]), value))
     if _read(_line(key, value))[:2] != (key, value):
         raise ConfError(
-            "The guest agent would not read {0}={1} back as it stands: no quotes or blanks around a value.".format(key, mask(value))
+            "The guest agent would not read {0} back as it stands: no quotes or blanks around a value.".format(mask(_line(key, value)))
         )
     return value
 

@@ -4,6 +4,7 @@
 """Phrases in the logs of agent and extension that say something about backup."""
 
 import re
+import time
 
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import epoch, iso
 from ansible_collections.vmbackup.azure.plugins.module_utils.redact import public_line
@@ -60,9 +61,19 @@ _STAMP = re.compile(r"^\s*(\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d)")
 
 
 def stamp(line):
-    """Return the time at the start of a line in seconds since the epoch, None for a line that carries none."""
+    """Return the time at the start of a line in seconds since the epoch, None for a line that carries none.
+
+    Agents that write their dates with slashes write the guest's local time, newer ones UTC.
+    """
     found = _STAMP.match(line)
-    return epoch(found.group(1)) if found else None
+    if not found:
+        return None
+    if found.group(1)[4] == "-":
+        return epoch(found.group(1))
+    try:
+        return time.mktime(time.strptime(found.group(1).replace("T", " "), "%Y/%m/%d %H:%M:%S"))
+    except (ValueError, OverflowError):
+        return None
 
 
 def verdicts(lines, phrases):

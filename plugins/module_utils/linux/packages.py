@@ -16,6 +16,12 @@ NAMES = {
 }
 # Exit codes that say "no such package", which is an answer.
 NOTHING_FOUND_ZYPPER, NOTHING_FOUND_YUM = 104, 1
+NOTHING_FOUND_TDNF = 243  # its error 1011, of which the exit code keeps eight bits
+# Options that go past exclude= and versionlock, for one command. "all" is for dnf 4, "*" for dnf 5, which has no --disableexcludes.
+DESPITE_HOLD = {
+    "dnf": ["--setopt=disable_excludes=all,*", "--disableplugin=versionlock"],
+    "yum": ["--disableexcludes=all", "--disableplugin=versionlock"],
+}
 MANAGERS = {
     "debian": ("apt-get",),
     "redhat": ("dnf", "yum"),
@@ -132,8 +138,12 @@ def _newest(text):
     return max(lines, key=version_key) if lines else None
 
 
-def candidate(host, manager, names, timeout_s):
-    """Return (name, version) that the configured repositories offer, from the manager's cache, without fetching anything."""
+def candidate(host, manager, names, timeout_s, held=False):
+    """Return (name, version) that the configured repositories offer, from the manager's cache, without fetching anything.
+
+    :param held: whether the package is held back; what the hold hides counts as offered then, since it can be lifted.
+    """
+    past = DESPITE_HOLD.get(manager, []) if held else []
     for name in names:
         version = None
         if manager == "apt":
@@ -142,10 +152,11 @@ def candidate(host, manager, names, timeout_s):
             command = ["zypper", "--non-interactive", "--quiet", "--no-refresh", "search", "-s", "--match-exact", "-t", "package", name]
             version = parse_zypper_search(host.run("agent", command, timeout_s, accept=(0, NOTHING_FOUND_ZYPPER)), name)
         elif manager == "dnf":
-            command = ["dnf", "-q", "-C", "repoquery", "--available", "--latest-limit=1", "--qf", "%{version}-%{release}", name]
+            command = ["dnf", "-q", "-C"] + past + ["repoquery", "--available", "--latest-limit=1", "--qf", "%{version}-%{release}", name]
             version = _newest(host.run("agent", command, timeout_s))
         elif manager in ("yum", "tdnf"):
-            out = host.run("agent", [manager, "-q", "-C", "list", "available", name], timeout_s, accept=(0, NOTHING_FOUND_YUM)) or ""
+            accept = (0, NOTHING_FOUND_YUM) + ((NOTHING_FOUND_TDNF,) if manager == "tdnf" else ())
+            out = host.run("agent", [manager, "-q", "-C"] + past + ["list", "available", name], timeout_s, accept=accept) or ""
             rows = [line.split() for line in out.split("\n") if line.startswith(name)]
             version = _newest("\n".join(row[1] for row in rows if len(row) > 1))
         if version:
@@ -190,7 +201,7 @@ def collect(host, family, want_candidate, timeout_s):
     if want_candidate(result["version"]):
         result["candidate_looked"] = True
         errors_before = len(host.errors)
-        offered = candidate(host, manager, (result["name"],) if result["name"] else names, timeout_s)
+        offered = candidate(host, manager, (result["name"],) if result["name"] else names, timeout_s, bool(result["held"]))
         if offered:
             result["candidate"] = offered[1]
             result["name"] = result["name"] or offered[0]

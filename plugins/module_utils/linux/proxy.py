@@ -8,7 +8,7 @@ import shlex
 import socket
 import struct
 
-from ansible_collections.vmbackup.azure.plugins.module_utils.redact import redact
+from ansible_collections.vmbackup.azure.plugins.module_utils.redact import redact_proxy
 
 HOST_ADDRESSES = ("168.63.129.16", "169.254.169.254")
 _NAMES = ("http_proxy", "https_proxy", "all_proxy")
@@ -67,8 +67,8 @@ def from_environment(source, values):
                     {
                         "source": source,
                         "name": spelled,
-                        "value": redact(values[spelled]),
-                        "bypass": redact(no_proxy),
+                        "value": redact_proxy(values[spelled]),
+                        "bypass": redact_proxy(no_proxy),
                         "bypasses_host": all(bypasses(no_proxy, address) for address in HOST_ADDRESSES),
                     }
                 )
@@ -85,7 +85,7 @@ def collect(host, configuration, unit, environment, daemon_pid):
     values = configuration or {}
     name, port = (values.get(key) or {} for key in ("HttpProxy.Host", "HttpProxy.Port"))
     if name.get("effective"):
-        shown = redact("{0}:{1}".format(name["effective"], port.get("effective") if port.get("effective") is not None else ""))
+        shown = redact_proxy("{0}:{1}".format(name["effective"], port.get("effective") if port.get("effective") is not None else ""))
         found.append({"source": "waagent.conf", "name": "HttpProxy.Host", "value": shown, "bypass": None, "bypasses_host": True})
     in_unit = {}
     for text in environment:

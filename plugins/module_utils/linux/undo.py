@@ -254,12 +254,18 @@ def same_point(point, capture):
         and match(point["units"], capture["units"], "unit", same_unit)
         and match(point["packages"], capture["packages"], "name", lambda a, b: a["version"] == b["version"])
         and [move["path"] for move in point["moves"]] == capture["moves"]
+        # A place that is taken holds an earlier thing of that name.
+        and not any(os.path.lexists(move["stored"]) for move in point["moves"])
     )
 
 
 def capture(files, units, packages, moves, runner):
-    """Return the present state of everything that a remedy names; moves are those that are there."""
-    states = [file_state(path) for path in sorted(set(files))]
+    """Return the present state of everything that a remedy names; moves are those that are there.
+
+    Of a link, the file that it leads to is kept as well: writers follow links.
+    """
+    places = set(files) | {os.path.realpath(path) for path in files if os.path.islink(path)}
+    states = [file_state(path) for path in sorted(places)]
     for state in states:
         if state["kind"] == "directory":
             raise UndoError("{0} is a directory; name files to keep, or directories to move.".format(state["path"]))

@@ -355,7 +355,7 @@ def agent_conf_invalid_value(facts, limits):
     found = []
     for key in sorted(get(facts, "agent.config.values") or {}):
         value = _value(facts, key)
-        if value.get("valid") is False and value.get("source") == "file":
+        if value.get("valid") is False and value.get("value") is not None:
             text = "{0}: {1}={2} is not a value that the agent knows; it uses {3}"
             found.append(text.format(_where(facts, value), key, value.get("value"), value.get("effective")))
     return found or None

@@ -97,6 +97,8 @@ def proxy_without_bypass(facts, limits):
                 else ("{0}, no_proxy={1} does not name 168.63.129.16 and 169.254.169.254")
             )
             found.append(missing.format(text, proxy.get("bypass") or ""))
+            if proxy.get("by_hand"):
+                found.append(proxy["by_hand"])
     return found or None
 
 

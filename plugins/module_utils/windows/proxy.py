@@ -8,7 +8,7 @@ import struct
 
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import as_text
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.proxy import HOST_ADDRESSES, from_environment
-from ansible_collections.vmbackup.azure.plugins.module_utils.redact import clip, redact
+from ansible_collections.vmbackup.azure.plugins.module_utils.redact import MASK, clip, redact_proxy
 
 _SETTINGS = "Software\\Microsoft\\Windows\\CurrentVersion\\Internet Settings"
 SYSTEM_ACCOUNT = "HKU\\S-1-5-18\\" + _SETTINGS
@@ -16,11 +16,17 @@ MACHINE = "HKLM\\" + _SETTINGS
 POLICY = "HKLM\\SOFTWARE\\Policies\\Microsoft\\Windows\\CurrentVersion\\Internet Settings"
 ENVIRONMENT = "HKLM\\SYSTEM\\CurrentControlSet\\Control\\Session Manager\\Environment"
 DIRECT, NAMED, SCRIPT, DETECT = 1, 2, 4, 8
+# Of the entries of the facts: packed settings, and variables, whose exceptions stand in a variable of their own.
+BLOBS = ("DefaultConnectionSettings", "WinHttpSettings")
+VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
+TYPES = {"REG_SZ": "string", "REG_EXPAND_SZ": "expandstring"}
+LIMITS = {"value": 300, "bypass": 600}
+_BOTH = " and ".join(HOST_ADDRESSES)
 _WINHTTP_LINE = re.compile(r"^\s+(\S.*?)\s*:\s+(\S.*?)\s*$")
 
 
 def parse_settings(data):
-    """Return flags, proxy, bypass, script of WinHttpSettings or DefaultConnectionSettings, None when they are cut short.
+    """Return flags, proxy, bypass, script and the rest of WinHttpSettings or DefaultConnectionSettings, None when they are cut short.
 
     Size, counter, flags, then texts each with its length in front: proxy, what goes round it, and the address of a script.
     """
@@ -37,6 +43,7 @@ def parse_settings(data):
             break
         found[name] = data[at : at + length].decode("latin-1").strip("\x00") or None
         at += length
+    found["rest"] = data[at:]
     return found
 
 
@@ -63,29 +70,104 @@ def bypasses(text, address):
     return False
 
 
-def entry(source, name, value, bypass):
+def with_bypass(data, bypass):
+    """Return packed settings with another list of exceptions and all else as it was, None when they are not of the known form.
+
+    Counter, flags, proxy, the script's address and what follows it stay.
+    """
+    if data is None or len(data) < 16:
+        return None
+    at = 16 + struct.unpack_from("<I", data, 12)[0]
+    if at > len(data):
+        return None
+    start, rest = data[:at], data[at:]
+    if rest:
+        if len(rest) < 4:
+            return None
+        length = struct.unpack_from("<I", rest)[0]
+        if length > len(rest) - 4:
+            return None
+        rest = rest[4 + length :]
+    text = bypass.encode("latin-1", "replace")
+    return start + struct.pack("<I", len(text)) + text + rest
+
+
+def holds_secret(data):
+    """Say whether packed settings hold what must not be shown, in one of their texts or after them."""
+    parsed = parse_settings(data)
+    texts = [parsed[name] or "" for name in ("proxy", "bypass", "script")]
+    texts += re.findall(r"[\x20-\x7e]{4,}", parsed["rest"].decode("latin-1"))
+    return any(redact_proxy(text) != text for text in texts)
+
+
+def obstacle(proxy):
+    """Return in words why no values are made out of an entry of the facts, None when they can be."""
+    name, value, bypass = (proxy.get(part) or "" for part in ("name", "value", "bypass"))
+    if name == "defaultProxy":
+        return "that file is not changed here"
+    variable = name.lower() in VARIABLES
+    if not variable and (MASK in value or "***" in value):
+        return "its address holds credentials"
+    if name in BLOBS:
+        known = proxy.get("settings")
+    else:
+        kept = MASK not in bypass and not bypass.endswith("...") and len(bypass) < LIMITS["bypass"]
+        known = kept and proxy.get("bypass_type", "string") and (variable or name == "ProxyServer")
+    return None if known and proxy.get("key") else "it cannot be written back as it is"
+
+
+def entry(source, key, name, value, bypass):
     return {
         "source": source,
+        "key": key,
         "name": name,
-        "value": clip(redact(value), 300),
-        "bypass": clip(redact(bypass), 600),
+        "value": clip(redact_proxy(value), LIMITS["value"]),
+        "bypass": clip(redact_proxy(bypass), LIMITS["bypass"]),
         "bypasses_host": all(bypasses(bypass, address) for address in HOST_ADDRESSES),
     }
 
 
+def judged(found):
+    """Return an entry; where the Azure host goes through the proxy and only a person can change that, with the sentence that says so."""
+    why = obstacle(found) if found["bypasses_host"] is False else None
+    if why:
+        text = "A person must add {0} to the exceptions of the proxy of {1} ({2}), since {3}."
+        found["by_hand"] = text.format(_BOTH, found["source"], found["name"], why)
+    return found
+
+
+def text_entry(raw, found, name, bypass):
+    """Return an entry whose exceptions are a text of the registry, with the type that they are written back with."""
+    kind = ((raw.key(found["key"]) or {}).get(name.lower()) or (None, "REG_SZ"))[1]
+    if found["bypasses_host"] is False:
+        intact = (found["bypass"] or "").split() == (bypass or "").split()
+        found["bypass_type"] = TYPES.get(kind) if intact else None
+    return judged(found)
+
+
+def packed_entry(found, data):
+    """Return an entry that was read from packed settings, with these where they are written back."""
+    if found["bypasses_host"] is False and with_bypass(data, "") is not None and not holds_secret(data):
+        found["settings"] = data.hex()
+    return judged(found)
+
+
 def account(raw, key, source):
-    """Return the proxies of one account's or the machine's Internet settings."""
+    """Return the proxies of one account's or the machine's Internet settings; the texts and the packed settings are two places."""
     found = []
-    parsed = parse_settings(raw.binary(key + "\\Connections", "DefaultConnectionSettings")) or {}
+    connections = key + "\\Connections"
+    data = raw.binary(connections, "DefaultConnectionSettings")
+    parsed = parse_settings(data) or {}
     server, bypass = raw.value(key, "ProxyServer", str), raw.value(key, "ProxyOverride", str)
     if raw.value(key, "ProxyEnable", int) and server:
-        found.append(entry(source, "ProxyServer", server, bypass))
-    elif parsed.get("flags", 0) & NAMED and parsed.get("proxy"):
-        found.append(entry(source, "DefaultConnectionSettings", parsed["proxy"], parsed["bypass"]))
+        found.append(text_entry(raw, entry(source, key, "ProxyServer", server, bypass), "ProxyOverride", bypass))
+    if parsed.get("flags", 0) & NAMED and parsed.get("proxy"):
+        found.append(packed_entry(entry(source, connections, "DefaultConnectionSettings", parsed["proxy"], parsed["bypass"]), data))
     script = raw.value(key, "AutoConfigURL", str) or (parsed.get("script") if parsed.get("flags", 0) & SCRIPT else None)
     if script:
         # What a script answers for the host's addresses is not known.
-        found.append(dict(entry(source, "AutoConfigURL", script, None), bypasses_host=None))
+        told = "A person must see that the script of {0} leads {1} past the proxy, since it is not run here.".format(source, _BOTH)
+        found.append(dict(entry(source, key, "AutoConfigURL", script, None), bypasses_host=None, by_hand=told))
     return found
 
 
@@ -109,24 +191,28 @@ def collect(raw, netsh):
     :param netsh: text of ``netsh winhttp show proxy``, None when it was not asked.
     """
     found = []
-    winhttp = parse_settings(raw.binary(MACHINE + "\\Connections", "WinHttpSettings"))
+    connections = MACHINE + "\\Connections"
+    data = raw.binary(connections, "WinHttpSettings")
+    winhttp = parse_settings(data)
     if winhttp and winhttp["flags"] & NAMED:
         told = parse_netsh(netsh)
         value, bypass = (winhttp["proxy"], winhttp["bypass"]) if winhttp["proxy"] else told
         if value:
-            found.append(entry("WinHTTP", "WinHttpSettings", value, bypass))
+            found.append(packed_entry(entry("WinHTTP", connections, "WinHttpSettings", value, bypass), data if winhttp["proxy"] else None))
     found += account(raw, SYSTEM_ACCOUNT, "the SYSTEM account (HKU\\S-1-5-18)")
     if raw.value(POLICY, "ProxySettingsPerUser", int) == 0:
         found += account(raw, MACHINE, "the machine (policy ProxySettingsPerUser=0)")
     variables = {pair[0]: pair[2] for pair in (raw.key(ENVIRONMENT) or {}).values() if isinstance(pair[2], str)}
     lower = {name.lower(): value for name, value in variables.items()}
-    found += from_environment("the machine's environment", lower)
+    for row in from_environment("the machine's environment", lower):
+        row.update({part: clip(row[part], limit) for part, limit in LIMITS.items()}, key=ENVIRONMENT)
+        found.append(text_entry(raw, row, "no_proxy", lower.get("no_proxy")))
     for path, element in sorted(raw.part("machine_config").items()):
         address, listed = parse_default_proxy(as_text(element))
         if address:
-            row = entry(path, "defaultProxy", address, " ".join(listed))
+            row = entry(path, None, "defaultProxy", address, " ".join(listed))
             row["bypasses_host"] = all(excepted(listed, one) for one in HOST_ADDRESSES)
-            found.append(row)
+            found.append(judged(row))
     return found
 
 
@@ -146,24 +232,25 @@ def packed(head, server, bypass):
 
 def with_host(bypass):
     """Return a list of exceptions with the Azure host's addresses in it."""
-    kept = [item for item in re.split(r"[;\s]+", bypass or "") if item]
-    return ";".join(kept + [address for address in HOST_ADDRESSES if not bypasses(bypass, address)])
+    kept = (bypass or "").strip("; \t\r\n")
+    return ";".join(([kept] if kept else []) + [address for address in HOST_ADDRESSES if not bypasses(bypass, address)])
 
 
 def registry_values(proxies, state, server=None):
     """Return the values for M(vmbackup.azure.win_registry) that bring the SYSTEM account and WinHTTP to a state.
 
     :param proxies: ``network.proxy`` of the facts.
-    :param state: ``present`` (server is set), ``absent`` (no proxy), ``bypass`` (what there is, with the Azure host's addresses left out of it).
+    :param state: ``present`` (server is set), ``absent`` (no proxy), ``bypass`` (what there is, where it was read, with the Azure host's
+        addresses left out of it; what only a person can change is passed over).
     :raises ValueError: one sentence.
     """
     if state not in ("present", "absent", "bypass"):
         raise ValueError("the state of a proxy is present, absent or bypass, not {0!r}.".format(state))
     if state == "present" and not re.match(r"^[A-Za-z0-9._=;:/\[\]-]+:\d+$", server or ""):
-        raise ValueError("a proxy is given as host:port, not {0!r}.".format(server))
+        raise ValueError("a proxy is given as host:port, not {0!r}.".format(redact_proxy(server)))
 
-    def text(key, name, data):
-        return {"key": key, "name": name, "type": "string", "data": data, "state": "present"}
+    def text(key, name, data, kind=None):
+        return {"key": key, "name": name, "type": kind or "string", "data": data, "state": "present"}
 
     def blob(key, name, head, proxy, bypass):
         return {"key": key + "\\Connections", "name": name, "type": "binary", "data": packed(head, proxy, bypass), "state": "present"}
@@ -184,18 +271,17 @@ def registry_values(proxies, state, server=None):
         return system(None, None) + winhttp(None, None)
     found = []
     for proxy in proxies:
-        if proxy.get("bypasses_host") is not False:
+        if proxy.get("bypasses_host") is not False or obstacle(proxy):
             continue
-        if "***" in (proxy.get("value") or "") or (proxy.get("bypass") or "").endswith("..."):
-            raise ValueError(
-                "the proxy of {0} holds a password or is too long to be written back; add the exceptions by hand.".format(proxy["source"])
-            )
-        if proxy["name"] in ("ProxyServer", "DefaultConnectionSettings"):
-            found += system(proxy["value"], with_host(proxy.get("bypass")))
-        elif proxy["name"] == "WinHttpSettings":
-            found += winhttp(proxy["value"], with_host(proxy.get("bypass")))
-        elif proxy["name"].lower() in ("http_proxy", "https_proxy"):
-            kept = [item for item in re.split(r"[,\s]+", proxy.get("bypass") or "") if item]
+        key, bypass = proxy["key"], proxy.get("bypass")
+        if proxy["name"] in BLOBS:
+            data = bytes.fromhex(proxy["settings"])
+            changed = with_bypass(data, with_host(parse_settings(data)["bypass"]))
+            found.append({"key": key, "name": proxy["name"], "type": "binary", "data": changed.hex(), "state": "present"})
+        elif proxy["name"] == "ProxyServer":
+            found.append(text(key, "ProxyOverride", with_host(bypass), proxy.get("bypass_type")))
+        else:
+            kept = [item for item in re.split(r"[,\s]+", bypass or "") if item]
             kept += [address for address in HOST_ADDRESSES if address not in kept]
-            found.append(text(ENVIRONMENT, "NO_PROXY", ",".join(kept)))
+            found.append(text(key, "NO_PROXY", ",".join(kept), proxy.get("bypass_type")))
     return [entry for number, entry in enumerate(found) if entry not in found[:number]]

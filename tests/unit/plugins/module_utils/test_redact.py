@@ -5,7 +5,7 @@ import os
 import re
 
 import pytest
-from ansible_collections.vmbackup.azure.plugins.module_utils.redact import clip, public_line, redact
+from ansible_collections.vmbackup.azure.plugins.module_utils.redact import clip, public_line, redact, redact_proxy
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "..", "..", "fixtures", "waagent")
 
@@ -41,6 +41,50 @@ def test_redact_hides_the_secret(text):
     "text", [None, "", "Extensions.Enabled=n", "http://168.63.129.16/?comp=versions", "signal=9", "https://h/p?design=1"]
 )
 def test_redact_leaves_the_rest(text):
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("user:S3cr3t@host:8080", "[redacted]@host:8080"),
+        ("S3cr3t@host:8080", "[redacted]@host:8080"),
+        ("http=user:S3cr3t@host:80;https=other:443", "http=[redacted]@host:80;https=other:443"),
+        ("http=other:80;https=http://user:S3cr3t@host", "http=other:80;https=http://[redacted]@host"),
+        ("first:80 user:S3cr3t@host:80", "[redacted]@host:80"),
+        ("DOMAIN\\user:S3cr3t@S3cr3t/S3cr3t@host:80", "[redacted]@host:80"),
+        ("http://user:S3cr3t/S3cr3t@host:80", "http://[redacted]@host:80"),
+        ("user:S3cr3t;S3cr3t, S3cr3t@host:80,", "[redacted]@host:80,"),
+        ("user:12;S3cr3t@host:80;other:80", "[redacted]@host:80;other:80"),
+        ("user:S3cr3t;http=x@host", "[redacted];http=[redacted]@host"),
+        ("http://***@host:80", "http://[redacted]@host:80"),
+        ("http://h/proxy.pac?sig=S3cr3t", "http://h/proxy.pac?[redacted]"),
+    ],
+)
+def test_redact_proxy_hides_credentials_without_a_scheme(text, expected):
+    assert redact_proxy(text) == expected and redact_proxy(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "host:8080",
+        "http=a:80;https=b:443",
+        "http://a:80, http://b",
+        "[::1]:3128",
+        "<local>;*.example.com",
+        "proxy.example.com:",
+        "//p",
+    ],
+)
+def test_redact_proxy_leaves_addresses(text):
+    assert redact_proxy(text) == text
+
+
+@pytest.mark.parametrize("text", ["mail to admin@example.com", "user: someone@example.com", "git@host:path"])
+def test_redact_leaves_addresses_of_mail(text):
     assert redact(text) == text
 
 

@@ -2,11 +2,17 @@
 # Copyright: vmbackup.azure contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
+import json
 import os
+import time
 
 import pytest
+from ansible_collections.vmbackup.azure.plugins.module_utils.linux import extension
+from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import Host, iso
 from ansible_collections.vmbackup.azure.plugins.modules import agent_package
 from ansible_collections.vmbackup.azure.tests.unit.plugins.modules.fake_module import run
+
+SNAPSHOT = "/var/lib/waagent/" + extension.SNAPSHOT + "-1.0.9200.0"
 
 
 class Guest(object):
@@ -22,12 +28,15 @@ class Guest(object):
             "held": held,
             "repositories_disabled": [],
             "installed": version is not None,
+            "problem": None,
         }
         self.answers = {}
+        self.snapshots = []  # what each look for a snapshot finds; none any more when it is empty
         facts = {"distribution": {"family": "debian", "pretty_name": "Debian"}, "image_based": image_based}
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(agent_package.system, "collect", lambda host: facts)
-        monkeypatch.setattr(agent_package, "look", lambda host, family, name: dict(self.found))
+        monkeypatch.setattr(agent_package, "look", lambda *arguments, **options: dict(self.found))
+        monkeypatch.setattr(agent_package, "snapshot_runs", lambda module: self.snapshots.pop(0) if self.snapshots else False)
         monkeypatch.setattr(agent_package, "lists_age", lambda now: 10**6)
         monkeypatch.setattr(agent_package.time, "sleep", lambda seconds: None)
 
@@ -35,7 +44,7 @@ class Guest(object):
         line = " ".join(arguments)
         self.calls.append(line)
         for words, answer in self.answers.items():
-            if words in line:
+            if words in line and answer != []:
                 return answer.pop(0) if isinstance(answer, list) else answer
         if " install waagent" in line and " -s " not in line:
             self.found["version"] = self.found["candidate"]
@@ -169,7 +178,14 @@ def test_undo_to_absent(monkeypatch):
             "upgrade",
             "2",
             True,
-            "dnf -y --setopt=exit_on_lock=True --disableexcludes=all --disableplugin=versionlock upgrade WALinuxAgent",
+            "dnf -y --setopt=exit_on_lock=True --setopt=disable_excludes=all,* --disableplugin=versionlock upgrade WALinuxAgent",
+        ),
+        (
+            "yum",
+            "upgrade",
+            "2",
+            True,
+            "yum -y --setopt=exit_on_lock=True --disableexcludes=all --disableplugin=versionlock update WALinuxAgent",
         ),
         ("yum", "upgrade", "2", False, "yum -y --setopt=exit_on_lock=True update WALinuxAgent"),
         ("tdnf", "upgrade", "2", False, "tdnf -y update WALinuxAgent"),
@@ -203,3 +219,274 @@ def test_change_command(manager, action, version, unhold, command):
 )
 def test_decide(state, present, candidate, wanted, expected):
     assert agent_package.decide(state, {"version": present, "candidate": candidate}, wanted) == expected
+
+
+BUSY = (100, "", "dpkg: error: dpkg frontend lock was locked by another process with pid 123\nNote: removing the lock file is always wrong")
+CHANGE = "apt-get -q -y"  # the simulation says apt-get -s
+TRACES = ("changed", "deferred", "before", "after")
+
+
+@pytest.mark.parametrize("manager", ["apt", "dnf", "yum", "tdnf", "zypper"])
+@pytest.mark.parametrize(
+    "state, version",
+    [("present", None), ("latest", "1.0-1"), ("version", "3.0-1"), ("absent", "1.0-1")],
+)
+def test_nothing_is_changed_while_a_snapshot_runs(monkeypatch, manager, state, version):
+    guest = Guest(monkeypatch, manager, version=version)
+    guest.snapshots = [True]
+    done = guest.run(state=state, version="1.0-1" if state == "version" else None)
+    assert [done[key] for key in TRACES] == [False, True, version, version]
+    assert [call for call in guest.calls if " -s " not in call and not call.endswith(("update", "makecache", "fast", "refresh"))] == []
+
+
+def test_a_change_is_not_called_deferred(monkeypatch):
+    guest = Guest(monkeypatch)
+    assert guest.run(check_mode=True)["deferred"] is False
+    assert guest.run()["deferred"] is False
+
+
+def test_a_snapshot_that_began_during_the_wait_for_the_lock_counts(monkeypatch):
+    guest = Guest(monkeypatch)
+    guest.snapshots = [False, True]
+    guest.answers[CHANGE] = [BUSY]
+    done = guest.run()
+    assert (done["changed"], done["deferred"]) == (False, True) and len(changing(guest.calls)) == 1
+
+
+def test_dpkgs_own_lock_is_waited_for(monkeypatch):
+    guest = Guest(monkeypatch)
+    guest.answers[CHANGE] = [BUSY, BUSY]
+    assert guest.run()["changed"] and len(changing(guest.calls)) == 3
+
+
+def test_a_hold_is_not_touched_while_a_snapshot_runs(monkeypatch):
+    guest = Guest(monkeypatch, version="1.0-1", held=True)
+    guest.snapshots = [True]
+    assert guest.run(state="latest", unhold=True)["deferred"] and "apt-mark hold waagent" not in guest.calls
+
+
+def test_a_lost_hold_is_told(monkeypatch):
+    guest = Guest(monkeypatch, version="1.0-1", held=True)
+    guest.answers["apt-mark"] = (100, "", "E: Executing dpkg failed.")
+    result = guest.run(state="latest", unhold=True)
+    assert result["failed"] and guest.found["version"] == "2.0-1"
+    assert "waagent was updated, but" in result["msg"] and "E: Executing dpkg failed" in result["msg"]
+    assert result["msg"].endswith("apt-mark hold waagent.")
+
+
+def test_a_lost_hold_does_not_hide_the_failure_before(monkeypatch):
+    guest = Guest(monkeypatch, version="1.0-1", held=True)
+    guest.answers[CHANGE] = (100, "", "E: broken")
+    guest.answers["apt-mark"] = BUSY
+    result = guest.run(state="latest", unhold=True, lock_timeout_s=0)
+    assert "E: broken" in result["msg"] and result["msg"].endswith("apt-mark hold waagent.")
+
+
+def test_a_hold_goes_with_the_package_that_is_removed(monkeypatch):
+    guest = Guest(monkeypatch, version="1.0-1", held=True)
+    assert guest.run(state="absent", unhold=True)["changed"] and "apt-mark hold waagent" not in guest.calls
+    guest = Guest(monkeypatch, version="1.0-1", held=True)
+    guest.answers["remove waagent"] = (100, "", "E: broken")
+    assert guest.run(state="absent", unhold=True)["failed"] and guest.calls[-1] == "apt-mark hold waagent"
+
+
+def zypper_locks(monkeypatch, tmp_path):
+    """Return the file of locks, which zypper empties when a lock is removed."""
+    path = tmp_path / "locks"
+    path.write_text("solvable_name: waagent\n")
+    path.chmod(0o640)
+    monkeypatch.setattr(agent_package, "ZYPPER_LOCKS", str(path))
+    guest = Guest(monkeypatch, "zypper", version="1.0-1", held=True)
+    plain = guest.command
+
+    def command(arguments):
+        if "removelock" in arguments:
+            path.unlink()
+            path.write_text("")
+        if "update" in arguments:
+            assert path.read_text() == ""
+            guest.found["version"] = "2.0-1"
+        return plain(arguments)
+
+    guest.command = command
+    return guest, path
+
+
+def test_locks_of_zypper_come_back(monkeypatch, tmp_path):
+    guest, path = zypper_locks(monkeypatch, tmp_path)
+    assert guest.run(state="latest", unhold=True)["changed"]
+    assert path.read_text() == "solvable_name: waagent\n" and path.stat().st_mode & 0o7777 == 0o640
+    assert os.listdir(str(tmp_path)) == ["locks"]
+
+
+def test_locks_of_zypper_come_back_when_a_snapshot_begins(monkeypatch, tmp_path):
+    guest, path = zypper_locks(monkeypatch, tmp_path)
+    guest.snapshots = [False, False, True]
+    assert guest.run(state="latest", unhold=True)["deferred"] and path.read_text() == "solvable_name: waagent\n"
+
+
+def test_locks_of_zypper_that_are_lost_are_told(monkeypatch, tmp_path):
+    guest, path = zypper_locks(monkeypatch, tmp_path)
+
+    def rename(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(agent_package.os, "rename", rename)
+    result = guest.run(state="latest", unhold=True)
+    assert "waagent was updated, but" in result["msg"] and "No space left" in result["msg"]
+    assert result["msg"].endswith("zypper addlock waagent.") and os.listdir(str(tmp_path)) == ["locks"]
+
+
+class Disk(object):
+    """A guest of files below a directory, with a package manager that is asked for real."""
+
+    def __init__(self, monkeypatch, root, manager="dnf", version=None, candidate="2.7.3.0-1.el9"):
+        self.monkeypatch, self.root = monkeypatch, str(root)
+        self.version, self.offered, self.calls = version, candidate, []
+        self.lists, self.fetched, self.rpm = True, True, None
+        self.write("/usr/bin/" + manager, "")
+        os.chmod(self.root + "/usr/bin/" + manager, 0o755)
+        self.write("/etc/os-release", "ID={0}\n".format("azurelinux" if manager == "tdnf" else "rhel"))
+        self.write("/proc/stat", "btime 1\n")
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr(agent_package, "Host", lambda run_command: Host(self.root, run_command=run_command))
+        monkeypatch.setattr(agent_package.time, "sleep", lambda seconds: None)
+
+    def write(self, path, text):
+        path = self.root + path
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as stream:
+            stream.write(text)
+
+    def command(self, arguments):
+        line = " ".join(arguments)
+        self.calls.append(line)
+        if arguments[0] == "rpm":
+            if self.rpm:
+                return self.rpm
+            return (0, "WALinuxAgent\t{0}\n".format(self.version), "") if self.version else (1, "package is not installed\n", "")
+        if "makecache" in line:
+            self.lists = self.lists or self.fetched
+            return (0, "", "") if self.fetched else (1, "", "Error: Failed to download metadata")
+        if "repoquery" in line:
+            if not self.lists:
+                return 1, "", "Error: Cache-only enabled but no cache for 'baseos'"
+            hidden = os.path.exists(self.root + "/etc/dnf/dnf.conf") and "disable_excludes" not in line
+            return 0, "" if hidden or not self.offered else self.offered + "\n", ""
+        if "list available" in line:
+            return (0, "WALinuxAgent.noarch 2.7.3.0-1 base\n", "") if self.offered else (243, "", "Error(1011) : No matching packages")
+        if " install WALinuxAgent" in line or " upgrade WALinuxAgent" in line:
+            self.version = self.offered
+        if " downgrade WALinuxAgent-" in line:
+            self.version = line.rpartition("WALinuxAgent-")[2]
+        if " remove WALinuxAgent" in line:
+            self.version = None
+        return 0, "", ""
+
+    def run(self, check_mode=False, **params):
+        return run(self.monkeypatch, agent_package, params, check_mode, self.command)
+
+
+@pytest.mark.parametrize("state, version", [("present", None), ("latest", "2.2.46-1.el9")])
+def test_lists_that_are_missing_are_fetched(monkeypatch, tmp_path, state, version):
+    guest = Disk(monkeypatch, tmp_path, version=version)
+    guest.lists = False
+    done = guest.run(state=state)
+    assert (done["changed"], done["refreshed"], done["after"]) == (True, True, "2.7.3.0-1.el9")
+
+
+def test_lists_that_cannot_be_had_are_told(monkeypatch, tmp_path):
+    guest = Disk(monkeypatch, tmp_path, version="2.2.46-1.el9")
+    guest.lists = guest.fetched = False
+    for state in ("latest", "present"):
+        result = guest.run(state=state)
+        if state == "latest":
+            assert "no cache for 'baseos'" in result["msg"] and "Nothing was changed" in result["msg"]
+        else:
+            assert result["changed"] is False  # it is installed, so no list is needed
+    guest.version = None
+    assert "no cache for 'baseos'" in guest.run()["msg"]
+    assert guest.run(check_mode=True, refresh=False)["failed"]
+
+
+@pytest.mark.parametrize("state, wanted, after", [("absent", None, None), ("version", "2.2.46-1.el9", "2.2.46-1.el9")])
+def test_undo_asks_for_no_candidate(monkeypatch, tmp_path, state, wanted, after):
+    guest = Disk(monkeypatch, tmp_path, version="2.7.3.0-1.el9")
+    guest.lists = guest.fetched = False
+    done = guest.run(state=state, version=wanted, name="WALinuxAgent")
+    assert (done["changed"], done["after"]) == (True, after) and not [call for call in guest.calls if "repoquery" in call]
+
+
+@pytest.mark.parametrize("state, version, changed", [("present", None, True), ("latest", "2.2.46-1.el9", False)])
+def test_check_mode_says_that_the_lists_are_missing(monkeypatch, tmp_path, state, version, changed):
+    guest = Disk(monkeypatch, tmp_path, version=version)
+    guest.lists = False
+    would = guest.run(check_mode=True, state=state)
+    assert would["changed"] is changed and would["before"] == version
+    (warning,) = would["warnings"]
+    assert "missing" in warning and "A real run fetches" in warning
+
+
+def test_what_is_installed_has_to_be_known(monkeypatch, tmp_path):
+    guest = Disk(monkeypatch, tmp_path)
+    guest.rpm = (255, "", "error: cannot open Packages database")
+    for check_mode in (False, True):
+        for state in ("present", "latest", "absent"):
+            result = guest.run(check_mode, state=state)
+            assert "cannot open Packages database" in result["msg"] and "Nothing was changed" in result["msg"]
+    assert {call.split()[0] for call in guest.calls} == {"rpm"}
+
+
+def test_what_cannot_be_asked_after_a_change_is_not_called_unchanged(monkeypatch, tmp_path):
+    guest = Disk(monkeypatch, tmp_path)
+    plain = guest.command
+
+    def command(arguments):
+        answer = plain(arguments)
+        if "install" in arguments:
+            guest.rpm = (255, "", "error: database is locked")
+        return answer
+
+    guest.command = command
+    result = guest.run()
+    assert "database is locked" in result["msg"] and "WALinuxAgent was installed" in result["msg"] and "Nothing" not in result["msg"]
+
+
+def test_tdnf_that_finds_nothing_has_answered(monkeypatch, tmp_path):
+    guest = Disk(monkeypatch, tmp_path, "tdnf", candidate=None)
+    assert "No enabled repository offers" in guest.run()["msg"]
+
+
+def test_consent_reaches_what_is_excluded(monkeypatch, tmp_path):
+    guest = Disk(monkeypatch, tmp_path, version="2.2.46-1.el9")
+    guest.write("/etc/dnf/dnf.conf", "[main]\nexclude=WALinuxAgent*\n")
+    refused = guest.run(state="latest")
+    assert refused["failed"] and "is held at 2.2.46-1.el9" in refused["msg"]
+    done = guest.run(state="latest", unhold=True)
+    assert done["changed"] and done["held"] and done["after"] == "2.7.3.0-1.el9"
+
+
+def test_snapshot_runs_by_its_status(monkeypatch, tmp_path):
+    guest = Disk(monkeypatch, tmp_path, version="2.2.46-1.el9")
+    guest.write(SNAPSHOT + "/config/HandlerState", "Enabled")
+    status = {"status": {"status": "transitioning", "code": extension.RUNNING}, "timestampUTC": iso(time.time())}
+    guest.write(SNAPSHOT + "/status/7.status", json.dumps([status]))
+    done = guest.run(state="latest")
+    assert done["deferred"] and guest.version == "2.2.46-1.el9"
+    status["status"]["code"] = 1
+    guest.write(SNAPSHOT + "/status/7.status", json.dumps([status]))
+    assert guest.run(state="latest")["changed"]
+
+
+def test_snapshot_runs_by_its_processes_and_in_another_lib_dir(monkeypatch, tmp_path):
+    guest = Disk(monkeypatch, tmp_path, version="2.2.46-1.el9")
+    guest.write("/etc/waagent.conf", "Lib.Dir=/srv/agent\n")
+    place = SNAPSHOT.replace("/var/lib/waagent", "/srv/agent")
+    guest.write(place + "/config/HandlerState", "Enabled")
+    guest.write("/proc/42/cmdline", "\0".join(["python3", place + "/main/handle.py", "-daemon"]))
+    guest.write("/proc/42/stat", "42 (python3) S 1 " + "0 " * 40)
+    assert guest.run(state="absent")["deferred"]
+    os.remove(guest.root + "/proc/42/cmdline")
+    status = {"status": {"status": "transitioning", "code": extension.RUNNING}, "timestampUTC": iso(time.time())}
+    guest.write(place + "/status/1.status", json.dumps([status]))
+    assert guest.run(state="absent")["deferred"] and guest.version

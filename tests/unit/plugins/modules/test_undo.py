@@ -112,6 +112,28 @@ def test_same_state_is_kept_once(guest):
     assert not guest.keep(files=[str(guest.path("a"))], units=["a.service"])["existing"]
 
 
+def test_what_a_link_leads_to_is_kept(guest):
+    guest.path("real").write_text("one\n")
+    guest.path("link").symlink_to(guest.path("real"))
+    before = guest.tree()
+    guest.keep(files=[str(guest.path("link"))])
+    guest.path("real").write_text("two\n")
+    guest.restore()
+    assert guest.tree() == before
+
+
+def test_a_thing_that_comes_again_is_moved_again(guest):
+    for text in ("one", "two"):
+        guest.path("marker").write_text(text)
+        point = guest.keep(moves=[str(guest.path("marker"))])
+        assert not point["existing"] and not os.path.lexists(point["moves"][0]["stored"])
+        os.rename(str(guest.path("marker")), point["moves"][0]["stored"])
+    guest.restore()
+    assert guest.path("marker").read_text() == "one", "back to before the oldest"
+    kept = [str(path) for path in guest.store.rglob("*") if path.is_file() and path.read_text() == "two"]
+    assert kept, "the second one is not lost"
+
+
 def test_goes_back_to_before_the_oldest(guest):
     guest.path("a").write_text("one")
     guest.keep(files=[str(guest.path("a"))])

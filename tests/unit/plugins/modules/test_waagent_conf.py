@@ -79,3 +79,12 @@ def test_replacing_fails(monkeypatch, path):
     result = run(monkeypatch, waagent_conf, {"path": str(path), "settings": {"Extensions.Enabled": "y"}})
     assert result["failed"] and "Could not replace" in result["msg"]
     assert path.read_bytes() == before
+
+
+def test_credentials_do_not_come_back(monkeypatch, path):
+    settings = {"HttpProxy.Host": "u:hunter3@proxy", "HttpProxy.Port": 3128}
+    done = run(monkeypatch, waagent_conf, {"path": str(path), "settings": settings})
+    assert b"HttpProxy.Host=u:hunter3@proxy\n" in path.read_bytes()
+    assert "hunter" not in repr(done) and done["invocation"]["module_args"]["settings"]["HttpProxy.Port"] == "3128"
+    refused = run(monkeypatch, waagent_conf, {"path": str(path), "settings": dict(settings, A="a b#")})
+    assert refused["failed"] and "hunter" not in repr(refused)

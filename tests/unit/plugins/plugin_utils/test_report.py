@@ -53,6 +53,12 @@ def result(*ids, **others):
     return dict({"findings": found, "remedies": remedies, "ansible_facts": facts}, **others)
 
 
+def blind(area):
+    after = result()
+    after["ansible_facts"]["vmbackup"]["errors"] = [{"area": area, "what": "systemctl", "error": "no answer within 3 s"}]
+    return after
+
+
 def action(remedy, **others):
     return dict(
         {"remedy": remedy, "text": "did " + remedy, "changed": True, "deferred": False, "failed": False, "undo_point": "p-" + remedy},
@@ -128,6 +134,31 @@ CASES = [
         "deferred",
         True,
     ),
+    (
+        "restart put off, though the file says what it should",
+        {
+            "before": result("agent_service_stopped"),
+            "after": result(),
+            "actions": [action("agent.service", restart=True), action("agent.restart", changed=False, deferred=True, undo_point=None)],
+        },
+        {},
+        "deferred",
+        True,
+    ),
+    (
+        "blind at the second look",
+        {"before": result("agent_service_stopped"), "after": blind("agent"), "actions": [action("agent.service", restart=True)]},
+        {},
+        "left_over",
+        True,
+    ),
+    (
+        "blind elsewhere",
+        {"before": result("agent_service_stopped"), "after": blind("load"), "actions": [action("agent.service", restart=True)]},
+        {},
+        "repaired",
+        False,
+    ),
     ("diagnose", {"before": result("agent_version_old")}, {"mode": "diagnose"}, "found", False),
     ("undone", {"before": {"ping": "pong"}, "actions": [action("agent.undo", undo_point=None)]}, {"mode": "undo"}, "undone", False),
     ("nothing undone", {"before": {"ping": "pong"}, "actions": [action("agent.undo", changed=False)]}, {"mode": "undo"}, "healthy", False),
@@ -172,6 +203,8 @@ def test_next_of_the_others():
     assert "failed" in left(failed)[1]
     unreached = {"before": result("agent_service_stopped"), "after": result("agent_service_stopped")}
     assert "not reached" in left(unreached)[1]
+    unseen = {"before": result("agent_service_stopped"), "after": blind("agent"), "actions": [action("agent.service")]}
+    assert "systemctl: no answer within 3 s" in left(unseen)[1]
     lost = {"before": result("agent_service_stopped"), "lost": True, "actions": [action("agent.service")]}
     assert "not known" in left(lost)[1]
 

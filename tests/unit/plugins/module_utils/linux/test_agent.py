@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: vmbackup.azure contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+import time
+
 import pytest
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux import agent, logs, service, system
 from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import Host, epoch, version_key
@@ -269,3 +271,18 @@ def test_the_answer_of_a_command(answer, accept, out, error):
     host = Host(run_command=run_command)
     assert host.run("agent", ["x"], 1, accept) == out
     assert [entry["error"] for entry in host.errors] == ([error] if error else [])
+
+
+@pytest.mark.parametrize("zone", ["UTC", "EST5", "JST-9"])
+def test_old_agents_write_local_time(monkeypatch, zone):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        now = 1768235745  # 2026-01-12T16:35:45Z
+        local = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(now))
+        assert logs.stamp(local + ".123 INFO text") == now
+        assert logs.stamp("2026-01-12T16:35:45.123Z INFO text") == now
+        assert logs.stamp("2026/13/45 10:00:00 INFO text") is None
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -126,7 +126,7 @@ def test_duplicates_and_unknown():
     entries = conf.parse(
         "A=1\nB=2\nA=3\n # A=4\n # A=5\nExtensions.Enable=y\nautoupdate.enabled=y\nAutoUpdate.Frequency=5\n" + "Logs.Verbose=n\n"
     )
-    assert conf.duplicates(entries) == [{"key": "A", "lines": [1, 3], "values": ["1", "3"]}]
+    assert conf.duplicates(entries) == [{"key": "A", "lines": [1, 3]}]
     assert [(e["key"], e["meant"], e["line"]) for e in conf.unknown_backup_keys(entries)] == [
         ("Extensions.Enable", "Extensions.Enabled", 6),
         ("autoupdate.enabled", "AutoUpdate.Enabled", 7),
@@ -277,3 +277,10 @@ def test_mask_proxy_credentials():
     values = conf.public(conf.effective(text))
     assert "hunter2" not in repr(values) and values["HttpProxy.Host"]["effective"].endswith("@proxy")
     assert "hunter2" not in repr(conf.loose(conf.parse("HttpProxy.Host = u:hunter2@proxy")))
+    for line in ("#HttpProxy.Host=u:hunter2@proxy", " # HttpProxy.Host = u:hunter2@proxy", "HttpProxy.Host=u:hunt#hunter2@proxy"):
+        assert "hunter2" not in conf.mask("A=1\n" + line + "\nB=2") and "B=2" in conf.mask(line + "\nB=2")
+    entries = conf.parse("HttpProxy.Host=u:hunter2@proxy\nHttpProxy.Host=u:hunter2@other")
+    assert "hunter2" not in repr(conf.duplicates(entries))
+    with pytest.raises(conf.ConfError) as error:
+        conf.setting("HttpProxy.Host", "u:hunter2@proxy ")
+    assert "hunter2" not in str(error.value) and "HttpProxy.Host" in str(error.value)

@@ -85,6 +85,14 @@ def test_proxy_bypass(no_proxy, expected):
     assert "S3cr3t" not in str(found)
 
 
+@pytest.mark.parametrize("value", ["u:S3cr3t@p:1", "http://u:S3cr3t/S3cr3t@p:1", "S3cr3t@p:1"])
+def test_credentials_of_a_proxy_without_a_scheme_are_masked(value):
+    found = proxy.from_environment("unit", {"https_proxy": value, "no_proxy": "localhost"})
+    assert found[0]["value"].endswith("[redacted]@p:1") and "S3cr3t" not in str(found)
+    values = {"HttpProxy.Host": {"effective": value.rpartition(":")[0]}, "HttpProxy.Port": {"effective": 1}}
+    assert "S3cr3t" not in str(proxy.collect(None, values, None, [], None))
+
+
 def test_parse_environment():
     assert proxy.parse_environment('http_proxy=http://p:1 "NO_PROXY=a b"\n# x=y\nbad') == {"http_proxy": "http://p:1", "NO_PROXY": "a b"}
     assert proxy.parse_environ(b"A=1\0B=2\0\0rest") == {"A": "1", "B": "2"}

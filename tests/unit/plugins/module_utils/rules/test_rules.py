@@ -151,7 +151,8 @@ CASES = {
         conf("Extensions.Enabled", "n", False), {}, (conf("Extensions.Enabled", "no", True, valid=False), False), {"agent/config/values": None},
     ),
     "agent_conf_invalid_value": (
-        conf("Extensions.Enabled", "yes", True, valid=False), {}, (conf("Extensions.Enabled", None, True, valid=False, source="default"), False),
+        # As conf.effective() has it: a switch that the agent does not know counts as not set.
+        conf("Extensions.Enabled", "yes", True, valid=False, source="default"), {}, (conf("Extensions.Enabled", None, True, valid=False, source="default"), False),
         {"agent/config": None},
     ),
     "agent_conf_duplicate_keys": (

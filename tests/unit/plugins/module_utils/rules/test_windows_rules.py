@@ -310,6 +310,14 @@ def test_evidence_speaks_of_windows(id_):
             assert word not in text, text
 
 
+def test_a_proxy_for_a_person_is_told():
+    told = "A person must add it, since its address holds credentials."
+    row = {"source": "s", "name": "ProxyServer", "value": "http://[redacted]@p:1", "bypass": None, "bypasses_host": False, "by_hand": told}
+    found = evaluate(patched({"network/proxy": [row, dict(row, by_hand=None), dict(row, bypasses_host=None)]}))
+    evidence = next(finding for finding in found if finding["id"] == "proxy_without_bypass")["evidence"]
+    assert len(evidence) == 3 and evidence[1] == told
+
+
 @pytest.mark.parametrize("name", ["IaaSVmProvider", "SQLWriter", "WindowsAzureTelemetryService", "VSS", "W32Time"])
 def test_a_service_that_may_be_absent_is_no_finding(name):
     assert ids(patched(service(name, exists=False, start_type=None, state=None))) == []

@@ -115,6 +115,11 @@ def test_connection_settings(data, expected):
     assert (found["flags"], found["proxy"], found["bypass"]) == expected
 
 
+def test_what_follows_the_texts_of_connection_settings():
+    found = proxy.parse_settings(winhttp(7, b"p:1", b"<local>", b"http://h/x.pac") + b"rest")
+    assert (found["script"], found["rest"]) == ("http://h/x.pac", b"rest")
+
+
 def test_connection_settings_that_are_none():
     assert proxy.parse_settings(None) is None and proxy.parse_settings(b"\x28") is None
 
