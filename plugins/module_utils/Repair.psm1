@@ -624,23 +624,24 @@ function Write-Dhcp($Item, $State) {
     $gateways = @($State['gateways'] | Where-Object { $_ })
     $where = @{ InterfaceIndex = $index; ErrorAction = 'SilentlyContinue' }
     Set-NetIPInterface -InterfaceIndex $index -AddressFamily IPv4 -Dhcp Disabled -ErrorAction Stop
-    # The lease's address and default route may linger for a moment, and keep the same ones from being set.
+    # The lease's address and default route may linger, and keep the same ones from being set. Then they are removed, and it is tried again.
     for ($try = 1; $true; $try++) {
         try {
             $first = $true
             foreach ($text in @($State['addresses'])) {
                 $address, $length = $text.Split('/')
                 $more = @{}
-                Remove-NetIPAddress @where -IPAddress $address -Confirm:$false
+                if ($try -gt 1) { Remove-NetIPAddress @where -IPAddress $address -Confirm:$false }
                 if ($first -and $gateways.Count) {
-                    foreach ($store in 'ActiveStore', 'PersistentStore') {
+                    $kept = 0
+                    foreach ($store in 'PersistentStore', 'ActiveStore') {
                         foreach ($route in @(Get-NetRoute @where -DestinationPrefix '0.0.0.0/0' -PolicyStore $store)) {
-                            if ($null -ne $route -and $route.NextHop -eq $gateways[0]) {
-                                Remove-NetRoute @where -DestinationPrefix '0.0.0.0/0' -NextHop $gateways[0] -PolicyStore $store -Confirm:$false
-                            }
+                            if ($null -eq $route -or $route.NextHop -ne $gateways[0]) { continue }
+                            if ($try -gt 1) { Remove-NetRoute @where -DestinationPrefix '0.0.0.0/0' -NextHop $gateways[0] -PolicyStore $store -Confirm:$false }
+                            elseif ($store -eq 'PersistentStore') { $kept++ }
                         }
                     }
-                    $more['DefaultGateway'] = $gateways[0]
+                    if (-not $kept) { $more['DefaultGateway'] = $gateways[0] }
                 }
                 $first = $false
                 [void](New-NetIPAddress -InterfaceIndex $index -IPAddress $address -PrefixLength $length @more -ErrorAction Stop)

@@ -292,6 +292,22 @@ def test_a_change_whose_answer_was_lost_is_confirmed_by_its_name(lab):
     assert not any(line.startswith("20.38.98.0/24 ") for line in routes_of(lab, "w04"))
 
 
+def test_a_static_address_comes_back_though_the_lease_lingers(lab):
+    lab.plant({"w04": ["win_static_address"]})
+    interfaces = r"HKLM\SYSTEM\CurrentControlSet\Services\Tcpip\Parameters\Interfaces"
+    before, routes = lab("exec", "w04", "--", "guest", "reg", "query", interfaces, "/s"), routes_of(lab, "w04")
+    done = lab.ansible("ansible", "w04", "-m", "vmbackup.azure.win_dhcp", "-a", json.dumps({"interface": "2", "undo": "snapshot.dhcp"}))
+    assert done.returncode == 0 and "CHANGED" in done.stdout, done.stdout
+    # As Windows may have it for a moment: DHCP is off, and the address of the lease is still there.
+    key = re.search(r"^HKEY_LOCAL_MACHINE\\(\S+\{\S+\})", before, re.M).group(1)
+    for name, data in (("IPAddress", "10.94.0.64"), ("SubnetMask", "255.255.255.0")):
+        lab("exec", "w04", "--", "guest", "reg", "add", "HKLM\\" + key, "/v", name, "/t", "REG_MULTI_SZ", "/d", data, "/f")
+    done = lab.ansible("ansible", "w04", "-m", "vmbackup.azure.win_undo")
+    assert done.returncode == 0 and "CHANGED" in done.stdout, done.stdout
+    assert lab("exec", "w04", "--", "guest", "reg", "query", interfaces, "/s") == before
+    assert routes_of(lab, "w04") == routes
+
+
 def test_a_proxy_is_set_and_removed(lab, tmp_path):
     lab("reset", "w04")
     key = r"HKU\S-1-5-18\Software\Microsoft\Windows\CurrentVersion\Internet Settings"

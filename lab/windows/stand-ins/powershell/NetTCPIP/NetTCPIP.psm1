@@ -374,6 +374,8 @@ function New-NetIPAddress {
     $key.SetValue('SubnetMask', [string[]](@($key.GetValue('SubnetMask') | Where-Object { $_ }) + $mask), 'MultiString')
     if ($DefaultGateway) { $key.SetValue('DefaultGateway', [string[]]@($DefaultGateway), 'MultiString') }
     $key.Dispose()
+    $default = @{ DestinationPrefix = '0.0.0.0/0'; InterfaceIndex = $card.index; NextHop = $DefaultGateway; PolicyStore = 'ActiveStore' }
+    if ($DefaultGateway -and -not @(Get-NetRoute @default -ErrorAction SilentlyContinue).Count) { [void](New-NetRoute @default -RouteMetric 0) }
 }
 
 function Remove-NetIPAddress {
