@@ -82,10 +82,8 @@ def parse_excludes(text, name):
 
 def parse_zypper_locks(text, name):
     """Say whether the file of zypper's locks names the package."""
-    for found in re.findall(r"(?mi)^\s*solvable_name\s*:\s*(\S+)", text or ""):
-        if re.match("^" + re.escape(found).replace(r"\*", ".*") + "$", name):
-            return True
-    return False
+    locked = re.findall(r"(?mi)^\s*solvable_name\s*:\s*(\S+)", text or "")
+    return any(re.match("^" + re.escape(found).replace(r"\*", ".*") + "$", name) for found in locked)
 
 
 def disabled_repositories(host, manager):

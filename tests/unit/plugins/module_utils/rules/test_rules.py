@@ -152,8 +152,8 @@ CASES = {
     ),
     "agent_conf_invalid_value": (
         # As conf.effective() has it: a switch that the agent does not know counts as not set.
-        conf("Extensions.Enabled", "yes", True, valid=False, source="default"), {}, (conf("Extensions.Enabled", None, True, valid=False, source="default"), False),
-        {"agent/config": None},
+        conf("Extensions.Enabled", "yes", True, valid=False, source="default"), {},
+        (conf("Extensions.Enabled", None, True, valid=False, source="default"), False), {"agent/config": None},
     ),
     "agent_conf_duplicate_keys": (
         {"agent/config/duplicates": [{"key": "Logs.Verbose", "lines": [3, 9]}]}, {}, ({"agent/config/duplicates": []}, False),
