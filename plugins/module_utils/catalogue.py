@@ -481,7 +481,11 @@ _add(
 _add(
     4, "vss_service_disabled", "blocker", "A service that shadow copies need is disabled", codes=STATUS + VSS + COM, doc=ERRORS, only="windows",
     remedy="snapshot.vss_services", undo=_UNDO,
-    action="Give the service its default start type back: manual for VSS, swprv and COMSysApp, automatic for EventSystem, CryptSvc and SQLWriter.",
+    action="Give the service its default start type back: manual for VSS, swprv and COMSysApp, automatic for EventSystem and CryptSvc.",
+)  # fmt: skip
+_add(
+    4, "sql_writer_disabled", "notice", "The VSS writer of SQL Server is disabled", doc=ERRORS, only="windows",
+    action="Ask who looks after SQL Server. When backups of the machine shall hold its databases as they are: set SQLWriter to automatic, start it.",
 )  # fmt: skip
 _add(
     4, "vss_msdtc_account", "risk", "The transaction coordinator runs under an unusual account", doc=ERRORS, only="windows",

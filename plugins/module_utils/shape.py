@@ -45,7 +45,7 @@ AGENT = {
     "installed_by": TEXT,
     "version": {"daemon": TEXT, "goal_state": TEXT, "goal_state_source": TEXT},
     "processes": {"daemon": [PROCESS], "handler": [PROCESS]},
-    "heartbeat": {"at": TEXT, "age_s": NUMBER, "version": TEXT},
+    "heartbeat": {"at": TEXT, "age_s": NUMBER, "version": TEXT, "periodic": FLAG},
     "config": {
         "path": TEXT, "exists": FLAG, "readable": FLAG, "problem": TEXT, "empty": FLAG, "modified_at": TEXT,
         "values": {"*": {"value": TEXT, "effective": SCALAR, "source": TEXT, "line": NUMBER, "lines": [NUMBER], "valid": FLAG}},

@@ -755,8 +755,9 @@ if ($wanted.load) {
     Read-Area 'load' 'drives' {
         $raw.drives = @(foreach ($volume in [System.IO.DriveInfo]::GetDrives()) {
                 if ("$($volume.DriveType)" -ne 'Fixed') { continue }
-                $row = @{ name = $volume.Name; format = $null; label = $null; size = $null; free = $null; error = $null }
+                $row = @{ name = $volume.Name; format = $null; label = $null; size = $null; free = $null; temporary = $false; error = $null }
                 try {
+                    $row.temporary = [System.IO.File]::Exists([System.IO.Path]::Combine($volume.Name, 'DATALOSS_WARNING_README.txt'))
                     $row.format = $volume.DriveFormat
                     $row.size = $volume.TotalSize
                     $row.free = $volume.TotalFreeSpace

@@ -40,7 +40,12 @@ if [ -n "$lacks" ]; then
     echo "SKIPPED sanity of .ps1 modules on core $core: $lacks"
     git ls-files 'plugins/modules/*.ps1' | while read -r file; do rm -f "$file" "${file%.ps1}.yml"; done
 else
-    printf '#!/bin/sh\nexec "%s" pwsh --share "%s" --share /tmp -- "$@"\n' "$lab" "$cache" >"$cache/pwsh/pwsh"
+    # ansible-test hands no environment on.
+    {
+        echo '#!/bin/sh'
+        for name in VMBACKUP_POWERSHELL_GEM VMBACKUP_LAB_CACHE; do [ -z "${!name:-}" ] || printf "export %s='%s'\n" "$name" "${!name}"; done
+        printf 'exec "%s" pwsh --share "%s" --share /tmp -- "$@"\n' "$lab" "$cache"
+    } >"$cache/pwsh/pwsh"
     chmod 755 "$cache/pwsh/pwsh"
 fi
 path=$venv/bin:$cache/pwsh:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

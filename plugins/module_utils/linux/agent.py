@@ -64,12 +64,15 @@ def agent_processes(processes, now):
 
 
 def heartbeat(lines, now):
-    """Return the newest heartbeat in the agent's log: at, age_s, version; None when the lines hold none."""
+    """Return the newest heartbeat in the agent's log: at, age_s, version; None when the lines hold none.
+
+    periodic tells it from the line that older agents write once, when their handler starts.
+    """
     for line in reversed(lines):
         found = _HEARTBEAT.search(line)
         if found:
             at = logs.stamp(line)
-            return {"at": iso(at), "age_s": age(at, now), "version": found.group(1)}
+            return {"at": iso(at), "age_s": age(at, now), "version": found.group(1), "periodic": "[HEARTBEAT]" in line}
     return None
 
 

@@ -137,12 +137,15 @@ def parse_nmcli(text):
 
 
 def parse_interfaces(text, interface):
-    """Return the method (dhcp, static, manual...) of ``iface NAME inet METHOD`` for an interface, and the source lines' patterns."""
+    """Return the method (dhcp, static, manual...) of ``iface NAME inet METHOD`` for an interface, and the source lines' patterns.
+
+    An interface may have several stanzas: secondary addresses are static ones beside dhcp, as Microsoft describes.
+    """
     method, sources = None, []
     for line in re.sub(r"\\\n", " ", text or "").split("\n"):
         words = line.split()
         if len(words) > 3 and words[0] == "iface" and words[1] == interface and words[2] == "inet":
-            method = words[3]
+            method = words[3] if method != "dhcp" else method
         elif len(words) > 1 and words[0] in ("source", "source-directory"):
             sources.append((words[0], words[1]))
     return method, sources
@@ -220,7 +223,7 @@ def method(host, interface, mac, running):
             continue
         seen.add(path)
         found, sources = parse_interfaces(host.read("network", path), interface)
-        if found in ("dhcp", "static", "manual"):
+        if found in ("dhcp", "static", "manual") and last[0] != "dhcp":
             last = ({"manual": None}.get(found, found), path)
         for kind, pattern in sources:
             if not pattern.startswith("/"):

@@ -29,10 +29,29 @@ def _covers(text, address):
         return False
 
 
+def _reached(jumps, starts):
+    """Return the chains that packets from the starting chains come to, by the jumps {chain: chains}."""
+    found, pending = set(), list(starts)
+    while pending:
+        chain = pending.pop()
+        if chain not in found:
+            found.add(chain)
+            pending += jumps.get(chain, ())
+    return found
+
+
 def parse_iptables(text):
-    """Return (agent's rules, rules that drop root's packets to the host) of ``iptables-save``, in its own words."""
+    """Return (agent's rules, rules that drop root's packets to the host) of ``iptables-save``, in its own words.
+
+    Only chains that packets of the guest itself come to count; those of its containers are forwarded.
+    """
     agent, drops, table = [], [], None
-    policies = {}
+    policies, jumps, accepted = {}, {}, False
+    for line in (text or "").split("\n"):
+        target = re.match(r"-A (\S+) .*?-[jg] (\S+)", line.strip())
+        if target:
+            jumps.setdefault(target.group(1), []).append(target.group(2))
+    own = _reached(jumps, ("OUTPUT", "POSTROUTING"))
     for line in (text or "").split("\n"):
         line = line.strip()
         if line.startswith("*"):
@@ -46,6 +65,9 @@ def parse_iptables(text):
             if table == "security" and named:
                 agent.append(public_line(shown, 200))
                 continue
+            if line.split()[1] not in own:
+                continue
+            accepted = accepted or bool(named and re.search(r"-j ACCEPT\b", line))
             if not named or not re.search(r"-j (DROP|REJECT)\b", line):
                 continue
             owner = re.search(r"(! )?--uid-owner (\d+)", line)
@@ -54,9 +76,21 @@ def parse_iptables(text):
             if owner and not owner.group(1) and owner.group(2) != "0":
                 continue
             drops.append(public_line(shown, 200))
-    if policies.get("filter") in ("DROP", "REJECT"):
+    if policies.get("filter") in ("DROP", "REJECT") and not accepted:
         drops.append("iptables: policy of chain OUTPUT in table filter is {0}".format(policies["filter"]))
     return agent, drops
+
+
+def _place(item, name):
+    return "{0} {1} {2}".format(item.get("family"), item.get("table"), item.get(name))
+
+
+def _names_host(words):
+    """Say whether an expression of nft, as JSON text, names the host's address or a network that it lies in."""
+    if WIRESERVER in words:
+        return True
+    networks = re.findall(r'"addr": "([\d.]+)", "len": (\d+)', words)
+    return any(_covers("{0}/{1}".format(network, length), WIRESERVER) for network, length in networks if length != "0")
 
 
 def parse_nft(text):
@@ -66,12 +100,22 @@ def parse_nft(text):
         items = as_list(as_dict(json.loads(text or "{}")).get("nftables"))
     except (ValueError, RecursionError):
         return agent, drops
+    hooks, jumps = {}, {}
+    for item in map(as_dict, items):
+        chain, rule = as_dict(item.get("chain")), as_dict(item.get("rule"))
+        if chain.get("hook"):
+            hooks[_place(chain, "name")] = chain["hook"]
+        for expression in map(as_dict, as_list(rule.get("expr"))):
+            target = as_dict(expression.get("jump") or expression.get("goto")).get("target")
+            if target:
+                jumps.setdefault(_place(rule, "chain"), []).append(_place(dict(rule, chain=target), "chain"))
+    own = _reached(jumps, [place for place, hook in hooks.items() if hook in ("output", "postrouting")])
     for rule in (as_dict(as_dict(item).get("rule")) for item in items):
         words = json.dumps(rule.get("expr", []))
-        if WIRESERVER not in words:
+        if not _names_host(words) or (hooks and _place(rule, "chain") not in own):
             continue
         shown = public_line("nft table {0} chain {1}: {2}".format(rule.get("table"), rule.get("chain"), words), 240)
-        if rule.get("table") == "walinuxagent":
+        if rule.get("table") in ("walinuxagent", "security"):  # the latter is what iptables-nft makes of iptables -t security
             agent.append(shown)
         elif ('"drop"' in words or '"reject"' in words) and "skuid" not in words:
             drops.append(shown)

@@ -15,6 +15,7 @@ AGENT_PHRASES = (
     ("is running as the goal state agent", "heartbeat"),
     ("ProcessExtensionsGoalState completed", "goal_state_done"),
     ("All extensions in the goal state have reached a terminal state", "goal_state_done"),
+    ("Fetching the goal state recovered from previous errors", "goal_state_done"),
     ("Error fetching the goal state", "goal_state_error"),
     ("Fetching the goal state is still failing", "goal_state_error"),
     ("Protocol endpoint not found", "no_endpoint"),

@@ -3,6 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Mounted file systems: which would be frozen for a snapshot, which are full, which do not answer."""
 
+import errno
 import os
 import re
 import select
@@ -73,15 +74,17 @@ def is_remote(mount):
 
 def measured(mount):
     """Say whether a mount is worth measuring; an automounter's trigger is not touched, since looking would mount it."""
-    return mount["fs_type"] not in PSEUDO
+    # A name that is not UTF-8 was not read as it is, so nothing would be found under it.
+    return mount["fs_type"] not in PSEUDO and "\ufffd" not in mount["mount_point"]
 
 
 def _ask(paths, out):
     """Write one line per path: number, is a directory, then the figures of statvfs or the error's number."""
     for number, path in paths:
         try:
-            directory = stat.S_ISDIR(os.stat(path).st_mode)
-            space = os.statvfs(path)
+            place = path.encode("utf-8")  # Python 3.6 in the locale C cannot do it itself
+            directory = stat.S_ISDIR(os.stat(place).st_mode)
+            space = os.statvfs(place)
             figures = (space.f_frsize, space.f_blocks, space.f_bfree, space.f_bavail, space.f_files, space.f_ffree)
             line = "{0} {1:d} {2}\n".format(number, directory, " ".join(str(figure) for figure in figures))
         except OSError as error:
@@ -168,14 +171,18 @@ def filesystem(mount, words, host):
         "directory": None,
     }
     if words and words[0] == "error":
-        result["error"] = os.strerror(int(words[1]))
+        # A FUSE mount without allow_other shuts everybody else out, root too, and is never frozen.
+        if not (int(words[1]) == errno.EACCES and mount["fs_type"].startswith("fuse")):
+            result["error"] = os.strerror(int(words[1]))
     elif words:
         size, blocks, free, available, files, files_free = (int(word) for word in words[1:7])
         result.update(directory=words[0] == "1", size_bytes=size * blocks, free_bytes=size * available)
         # As df(1) counts: what root alone may use is not free to anybody else.
         result["used_percent"] = percent(blocks - free, blocks - free + available)
         result["inodes_used_percent"] = percent(files - files_free, files)
-    if mount["mount_point"] in RESOURCE_DISK and host.exists("load", mount["mount_point"] + "/" + RESOURCE_DISK_MARKER):
+    # Only of what answered: this asks in the collector's own process.
+    answered = bool(words) and words[0] != "error"
+    if answered and mount["mount_point"] in RESOURCE_DISK and host.exists("load", mount["mount_point"] + "/" + RESOURCE_DISK_MARKER):
         result["freezes"] = False
     return result
 

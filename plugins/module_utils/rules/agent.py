@@ -108,11 +108,21 @@ def _windows_old(facts, limits):
     return text.format(version, where, by.get(get(facts, "agent.installed_by"), "installed by unknown"), limits["minimum_windows_agent"])
 
 
+def _would_run_newer(facts, limits):
+    """Say whether an agent that does not run would start a self-update that is new enough."""
+    if _handlers(facts) or _value(facts, "AutoUpdate.Enabled").get("effective") is False:
+        return False
+    usable = [entry.get("version") for entry in items(facts, "agent.auto_update.directories") if entry.get("rejected") is False]
+    return any(version and not _older(version, limits["minimum_linux_agent"]) for version in usable)
+
+
 def _old(facts, limits):
     if is_windows(facts):
         return None  # only packages of a distribution can be held, older than a repository's, or not yet running
     version = get(facts, "agent.version.goal_state")
     if not _older(version, limits["minimum_linux_agent"]):
+        return None
+    if get(facts, "agent.version.goal_state_source") == "installed" and _would_run_newer(facts, limits):
         return None
     package = get(facts, "agent.package") or {}
     return "the agent that runs is {0} (seen in: {1}), the oldest supported is {2}; installed package: {3} {4}".format(
@@ -451,7 +461,7 @@ def agent_heartbeat_stale(facts, limits):
     if is_windows(facts):
         return _windows_heartbeat(facts, limits, beat)
     handlers = _handlers(facts)
-    if beat.get("age_s") is None or beat["age_s"] <= limits["heartbeat_age_s"] or not handlers:
+    if beat.get("age_s") is None or beat["age_s"] <= limits["heartbeat_age_s"] or not handlers or beat.get("periodic") is False:
         return None
     if min(handler.get("age_s") or 0 for handler in handlers) <= limits["heartbeat_age_s"]:
         return None

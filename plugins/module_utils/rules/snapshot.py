@@ -253,9 +253,14 @@ def vss_service_disabled(facts, limits):
     for name, what in SHADOW_SERVICES:
         if windows_service(facts, name).get("start_type") == "disabled":
             found.append(text.format(name, what))
-    if _sql_server(facts) and windows_service(facts, "SQLWriter").get("start_type") == "disabled":
-        found.append(text.format("SQLWriter", "is the writer of SQL Server, which is on this guest"))
     return found or None
+
+
+def sql_writer_disabled(facts, limits):
+    """Shadow copies work without it, and somebody may keep backups of the machine away from those of SQL Server that way."""
+    if not _sql_server(facts) or windows_service(facts, "SQLWriter").get("start_type") != "disabled":
+        return None
+    return "SQL Server is on this guest and its VSS writer SQLWriter is disabled, so its databases are backed up as after a crash"
 
 
 def _sql_server(facts):

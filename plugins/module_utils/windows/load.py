@@ -74,7 +74,8 @@ def filesystems(raw):
                 "mount_point": public_line(as_text(row.get("name")), 60),
                 "device": None,
                 "fs_type": kind,
-                "freezes": None if kind is None else kind.upper() in ("NTFS", "REFS"),
+                # Azure's temporary disk is no part of a backup.
+                "freezes": None if kind is None else kind.upper() in ("NTFS", "REFS") and row.get("temporary") is not True,
                 "read_only": None,
                 "size_bytes": size,
                 "free_bytes": free,

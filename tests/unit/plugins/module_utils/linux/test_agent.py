@@ -31,7 +31,9 @@ def test_role_of(command, role):
 
 def test_heartbeat_newest():
     lines = [BEAT.format("2026-01-31T11:00:00.1Z", "2.2.46"), BEAT.format("2026-01-31T11:30:00.1Z", "2.15.0.1"), "other"]
-    assert agent.heartbeat(lines, NOW) == {"at": "2026-01-31T11:30:00Z", "age_s": 1800, "version": "2.15.0.1"}
+    assert agent.heartbeat(lines, NOW) == {"at": "2026-01-31T11:30:00Z", "age_s": 1800, "version": "2.15.0.1", "periodic": True}
+    once = "2026-01-31T11:30:00.1Z INFO ExtHandler Agent WALinuxAgent-2.2.20 is running as the goal state agent"
+    assert agent.heartbeat(lines + [once], NOW)["periodic"] is False
     assert agent.heartbeat(["other"], NOW) is None
 
 

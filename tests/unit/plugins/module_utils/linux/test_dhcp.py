@@ -120,3 +120,9 @@ def test_networkd_method(text, expected):
 )  # fmt: skip
 def test_ifcfg_method(text, expected):
     assert dhcp.ifcfg_method(text) == expected
+
+
+@pytest.mark.parametrize("order", [("dhcp", "static"), ("static", "dhcp")])
+def test_secondary_addresses_beside_dhcp_are_no_static_setup(order):
+    text = "auto eth0\n" + "".join("iface eth0 inet {0}\n".format(method) for method in order)
+    assert dhcp.parse_interfaces(text, "eth0")[0] == "dhcp"

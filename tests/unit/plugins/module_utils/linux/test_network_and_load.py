@@ -2,7 +2,11 @@
 # Copyright: vmbackup.azure contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 import errno
+import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -300,3 +304,67 @@ def test_hung_mount_costs_its_deadline(monkeypatch):
     answers = mounts.Asking([[(0, "/")], [(1, "/slow")]], 0.4).answers()
     assert list(answers) == [0]
     assert time.monotonic() - started < 2
+
+
+def test_forwarded_packets_and_accepted_ones_are_not_kept_from_the_host():
+    forwarded = "*filter\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -d 168.63.129.16/32 -j DROP\nCOMMIT\n"
+    assert firewall.parse_iptables(forwarded)[1] == []
+    own = forwarded.replace("-A FORWARD -j", "-A OUTPUT -o eth0 -j")
+    assert len(firewall.parse_iptables(own)[1]) == 1
+    strict = "*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -d 168.63.129.16/32 -p tcp -j ACCEPT\nCOMMIT\n"
+    assert firewall.parse_iptables(strict)[1] == []
+    assert len(firewall.parse_iptables(strict.replace("129.16/32", "129.17/32"))[1]) == 1
+
+
+def nft(table, hook, right):
+    place = {"family": "ip", "table": table}
+    daddr = {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": right}}
+    chains = [{"chain": dict(place, name="own", type="filter", hook=hook, prio=0, policy="accept")}, {"chain": dict(place, name="more")}]
+    rules = [dict(place, chain="own", expr=[{"jump": {"target": "more"}}]), dict(place, chain="more", expr=[daddr, {"drop": None}])]
+    return json.dumps({"nftables": chains + [{"rule": rule} for rule in rules]})
+
+
+@pytest.mark.parametrize(
+    "table, hook, right, drops, agent",
+    [
+        ("filter", "output", "168.63.129.16", 1, 0),
+        ("filter", "output", {"prefix": {"addr": "168.63.0.0", "len": 16}}, 1, 0),
+        ("filter", "output", {"prefix": {"addr": "10.0.0.0", "len": 8}}, 0, 0),
+        ("filter", "forward", "168.63.129.16", 0, 0),
+        ("security", "output", "168.63.129.16", 0, 1),
+        ("walinuxagent", "output", "168.63.129.16", 0, 1),
+    ],
+)
+def test_nft_rules_that_count(table, hook, right, drops, agent):
+    found = firewall.parse_nft(nft(table, hook, right))
+    assert (len(found[1]), len(found[0])) == (drops, agent)
+
+
+def test_a_hung_mount_is_not_touched_by_the_collector_itself(tmp_path):
+    class Watched(Host):
+        def exists(self, area, path):
+            raise AssertionError("looked at " + path)
+
+    mount = {"device": "server:/x", "mount_point": "/mnt", "fs_type": "nfs4", "options": ["rw"]}
+    assert mounts.filesystem(mount, None, Watched(str(tmp_path)))["responds"] is False
+
+
+def test_a_private_fuse_mount_is_no_trouble(tmp_path):
+    mount = {"device": "gvfsd-fuse", "mount_point": "/run/user/1000/gvfs", "fs_type": "fuse.gvfsd-fuse", "options": ["rw"]}
+    denied = ["error", str(errno.EACCES)]
+    assert mounts.filesystem(mount, denied, Host(str(tmp_path)))["error"] is None
+    assert mounts.filesystem(dict(mount, fs_type="nfs"), denied, Host(str(tmp_path)))["error"] == "Permission denied"
+
+
+def test_mount_points_beyond_ascii_are_asked(tmp_path):
+    place = tmp_path / "donn\u00e9es"
+    place.mkdir()
+    script = (
+        "from ansible_collections.vmbackup.azure.plugins.module_utils.linux import mounts; import sys; mounts._ask([(7, %a)], 1)"
+        % str(place)
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, env=dict(os.environ, LC_ALL="C", PYTHONUTF8="0"), check=True
+    )
+    assert done.stdout.startswith(b"7 1 ")
+    assert not mounts.measured({"mount_point": "/mnt/donn\ufffdes", "fs_type": "ext4"})

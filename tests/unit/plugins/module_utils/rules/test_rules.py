@@ -262,7 +262,7 @@ CASES = {
     ),
     "agent_on_hold": (verdict("agent", "on_hold"), {}, (verdict("agent", "heartbeat"), False), {"agent/log/verdicts": None}),
     "agent_goal_state_errors": (
-        verdict("agent", "goal_state_error"), {}, (verdict("agent", "goal_state_error", "2026-11-21T08:47:53Z"), False), {"agent/log": None},
+        verdict("agent", "goal_state_error"), {}, (verdict("agent", "goal_state_error", "2026-11-21T02:47:53Z"), False), {"agent/log": None},
     ),
     "agent_not_ready": (
         {"extension/aggregate/agent_status": "NotReady"}, {},
@@ -419,3 +419,26 @@ def test_evidence_is_text_that_quotes(id_):
     assert finding["evidence"] and all(isinstance(text, str) and len(text) > 10 for text in finding["evidence"])
     assert not any("check failed" in text or "{" in text for text in finding["evidence"])
     assert finding["cause"] == CATALOGUE[id_]["cause"]
+
+
+def test_a_heartbeat_that_old_agents_write_once_does_not_grow_stale():
+    old = both(HANDLERS_AGE, {"agent/heartbeat/age_s": 90000})
+    assert fires("agent_heartbeat_stale", patched(old))
+    assert not fires("agent_heartbeat_stale", patched(both(old, {"agent/heartbeat/periodic": False})))
+
+
+@pytest.mark.parametrize("rejected, enabled, expected", [(False, True, False), (True, True, True), (False, False, True)])
+def test_a_stopped_agent_is_as_new_as_what_it_would_start(rejected, enabled, expected):
+    update = {
+        "version": "2.15.0.1",
+        "path": "/var/lib/waagent/WALinuxAgent-2.15.0.1",
+        "failure_count": 0,
+        "was_fatal": False,
+        "reason": None,
+    }
+    stopped = {
+        "agent/version/goal_state": "2.2.46", "agent/version/goal_state_source": "installed", "agent/processes/handler": [],
+        "agent/package/candidate": "2.7.3.0-1", "agent/auto_update/directories": [dict(update, rejected=rejected)],
+    }  # fmt: skip
+    facts = patched(both(stopped, conf("AutoUpdate.Enabled", "y" if enabled else "n", enabled)))
+    assert fires("agent_version_old", facts) is expected

@@ -91,7 +91,7 @@ GONE = both(
     service("WindowsAzureGuestAgent", exists=False),
     {"agent/binary": None, "agent/version/goal_state": None},
 )
-STALE = {"agent/heartbeat": {"at": "2026-01-31T02:03:04Z", "age_s": 1801, "version": None}, "agent/processes/handler/0/age_s": 31}
+STALE = {"agent/heartbeat": {"at": "2026-01-31T02:03:04Z", "age_s": 1801, "version": None}, "agent/processes/handler/0/age_s": 901}
 SQL = {"vss/sql_server": {"present": True, "instances": ["MSSQLSERVER"]}}
 
 # id: (fires, does not fire, at the limit and whether it fires there, the data that it needs is missing)
@@ -154,7 +154,7 @@ CASES = {
         ({"extension/aggregate/agent_status": "NotReady", "extension/aggregate/age_s": 1801}, False), {"extension/aggregate": None},
     ),
     "agent_heartbeat_stale": (
-        STALE, both(STALE, {"agent/processes/handler/0/age_s": 30}), (both(STALE, {"agent/heartbeat/age_s": 1800}), False),
+        STALE, both(STALE, {"agent/processes/handler/0/age_s": 900}), (both(STALE, {"agent/heartbeat/age_s": 1800}), False),
         both(STALE, {"agent/heartbeat": None}),
     ),
     "agent_goal_state_errors": (verdict("agent", "goal_state_error"), {}, (verdict("agent", "goal_state_done"), False), {"agent/log": None}),
@@ -180,7 +180,8 @@ CASES = {
     ),
     "extension_strong_crypto_off": (
         {"agent/dotnet/strong_crypto/0/value": 0}, {"agent/dotnet/strong_crypto/0/value": None},
-        (both({"agent/dotnet/strong_crypto/0/value": None}, verdict("extension", "no_secure_channel")), True), {"agent/dotnet": None},
+        (both({"agent/dotnet/strong_crypto/0/value": None, "extension/snapshot/code": None}, verdict("extension", "no_secure_channel")), True),
+        {"agent/dotnet": None},
     ),
     "extension_machine_keys_acl": (
         {"extension/machine_keys/ok": False, "extension/machine_keys/missing": ["Everyone (S-1-1-0) lacks 0x6 of 0x12019f"]}, {},
@@ -201,7 +202,11 @@ CASES = {
     ),
     "vss_service_disabled": (
         service("VSS", start_type="disabled"), service("VSS", start_type="manual", state="stopped"),
-        (both(SQL, service("SQLWriter", exists=True, start_type="disabled")), True), {"agent/services": None},
+        (service("SQLWriter", exists=True, start_type="disabled"), False), {"agent/services": None},
+    ),
+    "sql_writer_disabled": (
+        both(SQL, service("SQLWriter", exists=True, start_type="disabled")), both(SQL, service("SQLWriter", exists=True, start_type="auto")),
+        (service("SQLWriter", exists=True, start_type="disabled"), False), {"agent/services": None},
     ),
     "vss_msdtc_account": (
         service("MSDTC", account="LocalSystem"), {}, (service("MSDTC", account="nt authority\\NETWORKSERVICE"), False), service("MSDTC", account=None),
@@ -368,3 +373,9 @@ def test_a_shadow_storage_that_is_too_small():
     row = {"volume": "C:\\", "storage_volume": "C:\\", "used_bytes": 0, "allocated_bytes": 0, "maximum_bytes": 335544319}
     assert ids(patched({"vss/shadow_storage": [row]})) == ["shadow_storage_low"]
     assert ids(patched({"vss/shadow_storage": [dict(row, maximum_bytes=None)]})) == []
+
+
+def test_tls_errors_of_long_ago_ask_for_nothing():
+    logged = both({"agent/dotnet/strong_crypto/0/value": None}, verdict("extension", "no_secure_channel"))
+    assert not fires("extension_strong_crypto_off", patched(both(logged, {"extension/snapshot/code": 1})))
+    assert fires("extension_strong_crypto_off", patched(both(logged, {"extension/snapshot/code": 76})))
