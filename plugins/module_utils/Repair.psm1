@@ -693,6 +693,7 @@ function Get-RouteItem([string]$Key) {
 
 # Keys of the table to those of the list of own routes, and back; what has no adapter stays as it is.
 function ConvertTo-OwnRoute([string]$Key) {
+    if ($Key -notmatch '\|\d+\|') { return $Key }
     $item = Get-RouteItem $Key
     if ($item['guid']) { return "$($item['prefix'])|$($item['guid'])|$($item['hop'])" }
     return $Key

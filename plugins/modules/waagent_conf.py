@@ -113,7 +113,7 @@ def changes(before, after):
             pair = {"before": old.get(key), "after": new.get(key)}
             for name, value in pair.items():
                 if value is not None:
-                    pair[name] = conf.mask("{0}={1}".format(key, value)).partition("=")[2]
+                    pair[name] = conf.mask_value(key, value)
             result[key] = pair
     return result
 
@@ -155,7 +155,7 @@ def main():
         no_log=True,  # a proxy's address may hold a password; what is returned is masked below
     )
     settings = module.params["settings"]
-    shown = {key: conf.mask("{0}={1}".format(key, value)).partition("=")[2] for key, value in settings.items()}
+    shown = {key: conf.mask_value(key, value) for key, value in settings.items()}
     invocation = {"module_args": dict(module.params, settings=shown)}
     path = os.path.realpath(module.params["path"])
     absent = module.params["absent"]

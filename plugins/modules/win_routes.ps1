@@ -257,7 +257,7 @@ foreach ($key in @($remove.Keys | Sort-Object)) {
     if ($key -notmatch '\|\d+\|') { continue }
     [void]$changes.Insert(0, @{ item = Get-RouteItem $key; wanted = @{ active = $null; persistent = $null } })
 }
-[void]$changes.Add(@{ item = @{ kind = 'routes_list' }; wanted = @{ routes = @($list.Keys | ForEach-Object { if ($_ -match '\|\d+\|') { ConvertTo-OwnRoute $_ } else { $_ } } | Sort-Object) } })
+[void]$changes.Add(@{ item = @{ kind = 'routes_list' }; wanted = @{ routes = @($list.Keys | ForEach-Object { ConvertTo-OwnRoute $_ } | Sort-Object) } })
 $module.Result.next_hops = @($ways.Values | ForEach-Object { @{ next_hop = $_.hop; interface_index = [int]$_.index; interface = "$($aliases[$_.index])" } })
 $module.Result.token = $null
 Invoke-Repair $module $changes $module.Params.confirm_s

@@ -154,6 +154,10 @@ def routes_of(lab, guest):
     return lab.shell(guest, "ip route").splitlines()
 
 
+def win_routes(lab, *arguments, **options):
+    return lab.ansible("ansible", "w04", "-m", "vmbackup.azure.win_routes", "-a", json.dumps(options), *arguments)
+
+
 def test_routes_are_added_verified_and_taken_back(lab, tmp_path):
     lab("reset", "w04")
     before = routes_of(lab, "w04")
@@ -195,7 +199,7 @@ def test_routes_are_added_verified_and_taken_back(lab, tmp_path):
 )
 def test_routes_that_cannot_be_are_refused_in_one_sentence(lab, options, words):
     before = routes_of(lab, "w04")
-    done = lab.ansible("ansible", "w04", "-m", "vmbackup.azure.win_routes", "-a", json.dumps(options))
+    done = win_routes(lab, **options)
     assert done.returncode != 0 and words in done.stdout and "Nothing was changed." in done.stdout, done.stdout
     assert "Traceback" not in done.stdout and routes_of(lab, "w04") == before
 
@@ -205,15 +209,11 @@ def test_routes_without_undo_leave_nothing_behind_when_they_go(lab):
     before = routes_of(lab, "w04")
     for state, there in (("present", True), ("absent", False)):
         options = {"routes": ["20.38.98.0/24"], "state": state}
-        done = lab.ansible("ansible", "w04", "-m", "vmbackup.azure.win_routes", "-a", json.dumps(options))
+        done = win_routes(lab, **options)
         assert done.returncode == 0 and "CHANGED" in done.stdout, done.stdout
         assert any(line.startswith("20.38.98.0/24 via 10.94.0.2") for line in routes_of(lab, "w04")) is there
     assert routes_of(lab, "w04") == before
     assert "there is none" in lab.shell("w04", "ls /wine/drive_c/ProgramData/vmbackup_azure 2>/dev/null || echo there is none")
-
-
-def win_routes(lab, *arguments, **options):
-    return lab.ansible("ansible", "w04", "-m", "vmbackup.azure.win_routes", "-a", json.dumps(options), *arguments)
 
 
 def test_purge_takes_only_routes_that_the_module_added(lab):
@@ -266,7 +266,7 @@ def test_the_guest_goes_back_by_itself_when_it_is_cut_off(lab):
         "confirm_s": 20,
     }
     limits = ["-e", "ansible_winrm_operation_timeout_sec=4", "-e", "ansible_winrm_read_timeout_sec=6"]
-    done = lab.ansible("ansible", "w04", "-m", "vmbackup.azure.win_routes", "-a", json.dumps(options), *limits)
+    done = win_routes(lab, *limits, **options)
     assert done.returncode != 0, "the answer cannot have come back over that route"
     assert any(line.startswith("10.94.0.1 via 10.94.0.99") for line in routes_of(lab, "w04")), "the route was never there"
     deadline = time.monotonic() + 60

@@ -267,12 +267,17 @@ def mask(text):
     return redact(_PROXY_LINE.sub(r"\1" + MASK + "@", text)) if text else text
 
 
+def mask_value(key, value):
+    """Return the value of a setting as text, without the credentials that a proxy address may hold."""
+    return mask("{0}={1}".format(key, value)).partition("=")[2]
+
+
 def public(values):
     """Return the result of :func:`effective` as it may be shown: the credentials of a proxy address masked."""
     result = dict(values)
     host = result.get("HttpProxy.Host")
     if host and host["value"]:
-        masked = mask("HttpProxy.Host=" + host["value"]).partition("=")[2]
+        masked = mask_value("HttpProxy.Host", host["value"])
         result["HttpProxy.Host"] = dict(host, value=masked, effective=masked if host["effective"] else host["effective"])
     return result
 
