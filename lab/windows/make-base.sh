@@ -44,4 +44,7 @@ mkdir -p "$drive/VmbackupLab"
 cp "$here/manifests.ps1" "$drive/VmbackupLab/"
 install -m 755 "$here/guest" "$root/usr/local/bin/guest"
 inside guest powershell -NoProfile -File 'C:\VmbackupLab\manifests.ps1'
+cp "$here"/compiler.{cs,ps1} "$drive/VmbackupLab/"
+inside guest powershell -NoProfile -File 'C:\VmbackupLab\compiler.ps1'
+mkdir -p "$drive/windows/temp/vmbackup-lab-compiled"
 inside wineserver64 -k || true

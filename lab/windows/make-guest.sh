@@ -21,13 +21,14 @@ program() { # program SOURCE TARGET [VERSION]
         x86_64-w64-mingw32-windres -D VERSION_COMMAS="${3//./,}" -D VERSION_DOTS="$3" "$here/stand-ins/program.rc" "$work/version.o"
         more=("$work/version.o")
     fi
-    x86_64-w64-mingw32-gcc -O2 -s -Wall -o "$2" "$here/stand-ins/$1" "${more[@]}"
+    x86_64-w64-mingw32-gcc -O2 -s -Wall -o "$2" "$here/stand-ins/$1" "${more[@]}" -lshell32
 }
 lab=$drive/VmbackupLab
 agent=2.7.41491.1176
-rm -f "$drive/windows/system32/netsh.exe"
+rm -f "$drive/windows/system32/netsh.exe" "$drive/windows/system32/schtasks.exe"
 program printer.c "$drive/windows/system32/vssadmin.exe"
 program printer.c "$drive/windows/system32/netsh.exe"
+program schtasks.c "$drive/windows/system32/schtasks.exe"
 program system_hive.c "$drive/windows/system32/system_hive.exe"
 program service.c "$drive/windows/system32/VmbackupLabService.exe"
 program service.c "$drive/WindowsAzure/Packages/WaAppAgent.exe" $agent

@@ -13,6 +13,7 @@ import base64
 import hmac
 import http.server
 import os
+import queue
 import select
 import signal
 import ssl
@@ -47,7 +48,19 @@ class Command:
         self.ready = threading.Condition()
         self.output = {"stdout": b"", "stderr": b""}
         self.code = None
+        self.input = queue.SimpleQueue()
+        threading.Thread(target=self.feed, daemon=True).start()
         threading.Thread(target=self.drain, daemon=True).start()
+
+    def feed(self):
+        """Write what was sent, in order. A program that is slow to start reads late, which must not hold up the answer to Send."""
+        try:
+            for data in iter(self.input.get, None):
+                self.process.stdin.write(data)
+                self.process.stdin.flush()
+            self.process.stdin.close()
+        except (BrokenPipeError, ValueError):
+            pass
 
     def drain(self):
         """Collect output until the process has ended; its console host keeps the pipes open for a second more, so their end says nothing."""
@@ -74,13 +87,9 @@ class Command:
             self.ready.notify_all()
 
     def send(self, data, end):
-        try:
-            self.process.stdin.write(data)
-            self.process.stdin.flush()
-            if end:
-                self.process.stdin.close()
-        except (BrokenPipeError, ValueError):
-            pass
+        self.input.put(data)
+        if end:
+            self.input.put(None)
 
     def receive(self, timeout):
         """Return ({stream: bytes}, exit code or None); raise Fault when nothing came in time."""
@@ -97,6 +106,7 @@ class Command:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        self.input.put(None)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

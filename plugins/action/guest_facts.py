@@ -5,8 +5,8 @@
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.vmbackup.azure.plugins.module_utils.facts import argument_spec
-from ansible_collections.vmbackup.azure.plugins.plugin_utils.collect import LINUX_ONLY, collect, is_windows
+from ansible_collections.vmbackup.azure.plugins.module_utils._facts import argument_spec
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._collect import LINUX_ONLY, collect, is_windows
 
 
 class ActionModule(ActionBase):

@@ -14,15 +14,13 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.vmbackup.azure.plugins.plugin_utils import report as report_
+from ansible_collections.vmbackup.azure.plugins.plugin_utils import _report as report_
 
 display = Display()
 
 SPEC = {
     "mode": {"type": "str", "choices": list(report_.MODES), "default": "remediate"},
     "hosts": {"type": "list", "elements": "str", "required": True},
-    "remedies": {"type": "list", "elements": "str", "default": []},
-    "tags": {"type": "list", "elements": "str", "default": ["connectivity", "agent", "extension", "snapshot"]},
     "directory": {"type": "path", "default": "vmbackup-report"},
     "fail_on_blocker": {"type": "bool", "default": True},
 }
@@ -33,8 +31,8 @@ VARIABLES = {
     "vmbackup_lost": "lost",
     "vmbackup_lost_before": "lost_before",
     "vmbackup_failures": "failures",
+    "vmbackup_stopped": "stopped",
 }
-ROLES = ("connectivity", "agent", "extension", "snapshot")
 
 
 def plain(value):
@@ -45,7 +43,7 @@ def plain(value):
 def record_of(variables):
     """Return what the run knows of one host."""
     record = {name: plain(variables[key]) for key, name in VARIABLES.items() if variables.get(key) is not None}
-    record["actions"] = [entry for role in ROLES for entry in plain(variables.get("__{0}_actions".format(role)) or [])]
+    record["actions"] = plain(variables.get("vmbackup_actions") or [])
     return record
 
 
@@ -80,8 +78,6 @@ class ActionModule(ActionBase):
         run = {
             "mode": options["mode"],
             "check_mode": bool(self._task.check_mode),
-            "remedies": options["remedies"],
-            "tags": options["tags"],
             "inventory": [str(source) for source in inventory],
         }
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

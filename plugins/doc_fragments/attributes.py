@@ -21,6 +21,12 @@ options:
       - A question to the package manager may take five times as long.
     type: float
     default: 3.0
+  deadline_s:
+    description:
+      - Seconds after which a Linux guest returns what it has found until then, whatever hangs.
+      - What was left out is V(null) and named in C(errors) of the facts. Windows guests bound each of their probes instead.
+    type: float
+    default: 60.0
   cpu_window_ms:
     description: Least number of milliseconds over which the load of the processors is measured.
     type: int
@@ -76,4 +82,36 @@ attributes:
   diff_mode:
     description: Returns what was, or would be, changed.
     support: full
+"""
+
+    # A writer on Linux guests, with what all of them share.
+    LINUX_WRITER = r"""
+options:
+  undo:
+    description:
+      - Name of the remedy under which the present state is kept for M(vmbackup.azure.undo) before anything is changed.
+      - Without it nothing is kept.
+    type: str
+  keep_days:
+    description: Days after which a kept state expires. It is removed when the next one is kept. V(0) keeps them for ever.
+    type: int
+    default: 90
+  store:
+    description: Directory of what is kept. It is used only when root alone can write it.
+    type: path
+    default: /var/lib/vmbackup_azure/undo
+notes:
+  - Takes the guest's lock and looks for a snapshot immediately before it writes. When another run is at work or a snapshot runs, nothing is
+    changed and C(deferred) is returned.
+attributes:
+  check_mode:
+    description: Can run in check mode and says what it would change.
+    support: full
+  diff_mode:
+    description: Returns what was, or would be, changed.
+    support: full
+  platform:
+    description: Linux guests.
+    support: full
+    platforms: linux
 """

@@ -4,7 +4,7 @@
 """The rules as a filter, for facts that were saved."""
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.vmbackup.azure.plugins.module_utils.findings import evaluate
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._engine import evaluate
 
 DOCUMENTATION = r"""
 name: findings

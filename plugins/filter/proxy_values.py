@@ -4,7 +4,7 @@
 """The registry values behind the proxy of a Windows guest."""
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.vmbackup.azure.plugins.module_utils.windows.proxy import registry_values
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._windows.proxy import registry_values
 
 DOCUMENTATION = r"""
 name: proxy_values

@@ -11,11 +11,12 @@ description:
   - Installs or updates the agent from the repositories that the guest already has, with C(apt-get), C(dnf), C(yum), C(tdnf) or C(zypper).
   - Names this one package only, keeps configuration files, asks no questions, waits for another package manager to finish.
   - Never downgrades, never removes another package, enables no repository, and never installs from source.
+  - Changes nothing while dpkg has other unfinished packages, since it would finish those too.
   - Uses the command-line programs, so that it needs neither Python bindings nor a second interpreter on the guest.
 options:
   state:
     description:
-      - V(present) installs it when it is missing.
+      - V(present) installs it when it is missing. An installation of it that was interrupted is finished first, whatever the state.
       - V(latest) brings an installed one to the newest version that the repositories offer. It installs nothing that is missing.
       - V(version) brings back the version in O(version), older ones too. It is meant for undo.
       - V(absent) removes the package and leaves its configuration. It is meant for undo.
@@ -48,18 +49,42 @@ options:
     description: Number of seconds to wait for another package manager that holds the lock.
     type: int
     default: 300
+  keep_files:
+    description: Files to keep beside the package's version for O(undo), such as the agent's configuration.
+    type: list
+    elements: path
+    default: []
+  keep_units:
+    description: Units of systemd whose state to keep for O(undo).
+    type: list
+    elements: str
+    default: []
+  command_timeout_s:
+    description:
+      - Number of seconds after which a command of the package manager that does not end is given up, and its processes ended.
+      - What it left half-done is finished by the next run.
+    type: int
+    default: 1200
+  expect:
+    description:
+      - What was seen of the package before, such as by M(vmbackup.azure.diagnose). Where there is something to do and the package is something
+        else now, somebody changed it meanwhile, and nothing is done. What is not named is not compared.
+    type: dict
+    default: {}
+    suboptions:
+      version:
+        description: The installed version, as the package manager writes it.
+        type: str
+      held:
+        description: Whether it was held or locked. One that is held no more is as O(unhold) wants it.
+        type: bool
 notes:
   - Needs root.
-  - The package restarts the agent, so nothing is changed while a snapshot runs. RV(deferred) then tells that this has to run again later.
+  - On SUSE the package of the agent's configuration goes with the agent, since it asks for the same version.
 extends_documentation_fragment:
-  - vmbackup.azure.attributes.writes
-attributes:
-  platform:
-    description: Linux guests of the Debian, Red Hat, SUSE and Azure Linux families.
-    support: full
-    platforms: linux
+  - vmbackup.azure.attributes.linux_writer
 seealso:
-  - module: vmbackup.azure.undo_point
+  - module: vmbackup.azure.undo
 author:
   - vmbackup.azure contributors (@vmbackup)
 """
@@ -98,10 +123,22 @@ after:
   sample: 2.9.1.1-1
 deferred:
   description:
-    - Whether nothing was changed because a snapshot ran, though there was something to change.
+    - Whether nothing was changed because a snapshot or another run was at work, though there was something to change. RV(reason) says which.
     - Always V(false) in check mode, which does not look for a snapshot.
   returned: always
   type: bool
+reason:
+  description: Why it was deferred, V(null) otherwise.
+  returned: always
+  type: str
+finished:
+  description: Whether an installation that was interrupted was, or would be, finished.
+  returned: always
+  type: bool
+undo_point:
+  description: Name under which the state before is kept, V(null) when nothing was.
+  returned: always
+  type: str
 held:
   description: Whether the package is held or locked.
   returned: always
@@ -118,93 +155,29 @@ repositories_disabled:
 """
 
 import os
-import re
-import stat
-import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux import agent, extension, packages, system
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import Host, version_key
-from ansible_collections.vmbackup.azure.plugins.module_utils.redact import public_line
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change as frame
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import packages, system, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.guest import Guest
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.package_apt import Apt
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.package_manager import QUERY_TIMEOUT_S, PackageError, last_words
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.package_rpm import Dnf, Yum
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.package_tdnf import Tdnf
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.package_zypper import Zypper
+from ansible_collections.vmbackup.azure.plugins.module_utils._values import version_key
 
-QUERY_TIMEOUT_S = 60
-ENVIRONMENT = {
-    "LC_ALL": "C",
-    "LANG": "C",
-    "DEBIAN_FRONTEND": "noninteractive",
-    "DEBIAN_PRIORITY": "critical",
-    "APT_LISTCHANGES_FRONTEND": "none",
-    "NEEDRESTART_MODE": "l",
-    "UCF_FORCE_CONFFOLD": "1",
-}
-APT = [
-    "apt-get",
-    "-q",
-    "-y",
-    "-o",
-    "Dpkg::Options::=--force-confdef",
-    "-o",
-    "Dpkg::Options::=--force-confold",
-    "-o",
-    "DPkg::Lock::Timeout=0",  # waiting is done here, where every attempt is preceded by a look for a snapshot
-]
-_LOCKED = re.compile(
-    r"(?i)could not get lock|unable to (?:lock|acquire)|is another process using it|system management is locked|holding the (?:yum|dnf) lock"
-    r"|waiting for process with pid|exit_on_lock|already locked by|locked by another process"
+MANAGERS = {manager.name: manager for manager in (Apt, Dnf, Yum, Tdnf, Zypper)}
+# apt-get and dpkg finish all that is unfinished, whatever they are asked for, and so would start a database at night.
+OTHERS_UNFINISHED = (
+    "The installation of other packages was interrupted ({1}), so nothing was {0}. Run dpkg --configure -a by hand on the guest, see to what "
+    "it says, then run this again."
 )
-ZYPPER_LOCKED = 7
-ZYPPER_GOOD = (0, 100, 101, 102, 103, 106)  # 102 and 103 ask for a restart, 106 skipped a repository; see EXIT CODES in zypper(8)
-ZYPPER_LOCKS = "/etc/zypp/locks"
 DONE = {"install": "installed", "install_version": "installed", "upgrade": "updated", "version": "brought back", "remove": "removed"}
 
 
-class PackageError(Exception):
-    """The package cannot be brought to the wanted state; the text says why and what to do."""
-
-
-class SnapshotRuns(Exception):
-    """A snapshot runs, so the package is left alone for now."""
-
-
-def refresh_command(manager):
-    return {
-        "apt": ["apt-get", "-q", "update"],
-        "dnf": ["dnf", "-q", "-y", "--setopt=exit_on_lock=True", "makecache"],
-        "yum": ["yum", "-q", "-y", "--setopt=exit_on_lock=True", "makecache", "fast"],
-        "tdnf": ["tdnf", "-q", "-y", "makecache"],
-        "zypper": ["zypper", "--non-interactive", "--quiet", "refresh"],
-    }[manager]
-
-
-def change_command(manager, action, name, version=None, unhold=False):
-    """Return the command that changes the package.
-
-    :param action: install, upgrade, version or remove.
-    """
-    if manager == "apt":
-        command = list(APT) + (["--allow-change-held-packages"] if unhold else [])
-        if action == "remove":
-            return command + ["remove", name]
-        if action == "upgrade":
-            command.append("--only-upgrade")
-        if action == "version":
-            command.append("--allow-downgrades")
-        return command + ["install", name if version is None else "{0}={1}".format(name, version)]
-    if manager == "zypper":
-        command = ["zypper", "--non-interactive"]
-        if action == "remove":
-            return command + ["remove", name]
-        if action == "version":
-            return command + ["install", "--oldpackage", "{0}={1}".format(name, version)]
-        return command + (["update", name] if action == "upgrade" else ["install", name])
-    command = [manager, "-y"]
-    if manager in ("dnf", "yum"):
-        command.append("--setopt=exit_on_lock=True")
-        if unhold:
-            command.extend(packages.DESPITE_HOLD[manager])
-    words = {"install": "install", "upgrade": "update" if manager != "dnf" else "upgrade", "version": "downgrade", "remove": "remove"}
-    return command + [words[action], name if version is None or action != "version" else "{0}-{1}".format(name, version)]
+Deferred = frame.Deferred
 
 
 def decide(state, found, wanted_version):
@@ -228,63 +201,6 @@ def decide(state, found, wanted_version):
     return None, present
 
 
-def others_removed(simulation, name):
-    """Return the packages that ``apt-get -s`` would remove besides the named one."""
-    return [found for found in re.findall(r"(?m)^Remv (\S+)", simulation) if found != name]
-
-
-class Runner(object):
-    """Runs a package manager and waits while another one holds the lock."""
-
-    def __init__(self, module, manager):
-        self.module, self.manager = module, manager
-        self.timeout_s = module.params["lock_timeout_s"]
-
-    def locked(self, code, output):
-        if self.manager == "zypper":
-            return code == ZYPPER_LOCKED
-        return code != 0 and bool(_LOCKED.search(output))
-
-    def good(self, code):
-        return code in ZYPPER_GOOD if self.manager == "zypper" else code == 0
-
-    def run(self, command, ready=None):
-        """Return (success, output) of a command once the lock is free.
-
-        :param ready: is called before each attempt, and raises when the command must not run.
-        """
-        deadline = time.time() + self.timeout_s
-        while True:
-            if ready:
-                ready()
-            code, out, err = self.module.run_command(command, environ_update=ENVIRONMENT)
-            output = "{0}\n{1}".format(out, err)
-            if not self.locked(code, output):
-                return self.good(code), output
-            if time.time() >= deadline:
-                raise PackageError(
-                    "Another package manager held the lock for {0} s while {1} was to run: {2}. Wait for it, then run this again.".format(
-                        self.timeout_s, " ".join(command), last_words(output)
-                    )
-                )
-            time.sleep(5)
-
-
-def last_words(output):
-    lines = [line for line in output.split("\n") if line.strip()]
-    return public_line(" / ".join(lines[-3:]), 400) or "no output"
-
-
-def lists_age(now, path="/var/lib/apt/lists"):
-    """Return the age in seconds of apt's lists, None when there are none."""
-    for candidate in ("/var/lib/apt/periodic/update-success-stamp", path):
-        try:
-            return now - os.stat(candidate).st_mtime
-        except OSError:
-            continue
-    return None
-
-
 def asking_failed(error, outcome="Nothing was changed"):
     """Return the sentence for what the package manager could not be asked."""
     return "Asking the package manager failed ({0}): {1}. {2}; run it by hand on the guest to see why.".format(
@@ -305,7 +221,10 @@ def look(host, family, name, wants_candidate=lambda version: False, outcome="Not
     if host.errors:
         raise PackageError(asking_failed(host.errors[0], outcome))
     if name and found["name"] != name:
-        found.update(name=name, version=None)
+        other = packages.named(host, found["manager"], name, QUERY_TIMEOUT_S) if found["manager"] else None
+        if host.errors:
+            raise PackageError(asking_failed(host.errors[0], outcome))
+        found.update(other or {"version": None, "held": None, "state": None, "older_versions": []}, name=name)
     if found["manager"] and wants_candidate(found["version"]):
         names = (found["name"],) if found["name"] else packages.NAMES.get(family, ())
         offered = packages.candidate(host, found["manager"], names, QUERY_TIMEOUT_S, bool(found["held"]))
@@ -318,15 +237,6 @@ def look(host, family, name, wants_candidate=lambda version: False, outcome="Not
     return found
 
 
-def snapshot_runs(module):
-    """Say whether a snapshot runs at this moment, told by what the collector tells it by."""
-    host = Host(run_command=module.run_command)
-    lib_dir = str(agent.setting(agent.config(host), "Lib.Dir", "/var/lib/waagent")).rstrip("/")
-    versions = extension.handler_directories(host.names("extension", lib_dir)).get(extension.SNAPSHOT)
-    current = extension.handler(host, lib_dir, extension.SNAPSHOT, versions) if versions else None
-    return extension.snapshot(host, current, system.processes(host))["in_progress"]
-
-
 def not_offered(found, family):
     """Return the sentence for a package that no enabled repository offers."""
     text = "No enabled repository offers the guest agent ({0}).".format(found["name"] or " or ".join(packages.NAMES.get(family, ())))
@@ -337,102 +247,49 @@ def not_offered(found, family):
     return text + " Add the distribution's repository that holds it, then run this again."
 
 
-def write_back(path, content, info):
-    """Replace a file in one step; owner and mode are those of info."""
-    path = os.path.realpath(path)
-    handle, temporary = tempfile.mkstemp(prefix=".vmbackup-", dir=os.path.dirname(path))
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chown(temporary, info.st_uid, info.st_gid)
-        os.chmod(temporary, stat.S_IMODE(info.st_mode))
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+def look_again(module):
+    """Refuse to start a command of the package manager while a snapshot runs: waiting for its lock may have taken minutes."""
+    if frame.snapshot_runs(module):
+        raise Deferred("a snapshot is running")
 
 
-class Hold(object):
-    """What keeps a package where it is, while the package is changed all the same; put_back brings it back."""
+def finish(manager, found):
+    """Finish an installation of the agent's package that was interrupted.
 
-    def __init__(self, runner, name):
-        self.runner, self.name = runner, name
-        self.locks = None
-        self.attempted = False
-
-    def lift(self, ready):
-        """Take a lock of zypper away; the other package managers are told to go past it in the command that changes the package."""
-        if self.runner.manager == "zypper" and os.path.exists(ZYPPER_LOCKS):
-            ready()
-            with open(ZYPPER_LOCKS, "rb") as stream:
-                self.locks = (stream.read(), os.fstat(stream.fileno()))
-            self.runner.run(["zypper", "--non-interactive", "removelock", self.name], ready)
-
-    def put_back(self):
-        """Return None, or the sentence that says what has to be done by hand."""
-        command, why = None, None
-        if self.locks is not None:
-            command = "zypper addlock"
-            try:
-                write_back(ZYPPER_LOCKS, *self.locks)
-            except OSError as error:
-                why = "{0}: {1}".format(ZYPPER_LOCKS, error.strerror or error)
-        elif self.runner.manager == "apt" and self.attempted:
-            command = "apt-mark hold"
-            try:
-                good, output = self.runner.run(["apt-mark", "hold", self.name])  # dpkg drops it when it installs
-                why = None if good else last_words(output)
-            except PackageError:
-                why = "another package manager held the lock for {0} s".format(self.runner.timeout_s)
-        return why and "the hold of {0} could not be set again ({1}). Set it by hand on the guest: {2} {0}".format(
-            self.name, why.rstrip("."), command
-        )
+    :raises PackageError: when other packages are unfinished too: what they need is for a person to say.
+    """
+    if found["unfinished_others"]:
+        raise PackageError(OTHERS_UNFINISHED.format("finished", ", ".join(found["unfinished_others"][:10])))
+    manager.finish(found)
 
 
-def change(module, runner, action, name, version, unhold):
+def change(manager, action, name, version, unhold, companion=None):
     """Act: the only call that changes the guest's packages. A hold is lifted for its length.
 
-    :raises SnapshotRuns: when a snapshot runs; nothing was changed then.
+    :param companion: a package that goes with the agent.
+    :raises Deferred: when a snapshot runs; nothing was changed then.
     """
-    hold = Hold(runner, name) if unhold else None
-    install_version = action == "install_version"
-    command = change_command(runner.manager, "install" if install_version else action, name, version, unhold)
-    if install_version and runner.manager != "apt":
-        separator = "=" if runner.manager == "zypper" else "-"
-        command[-1] = "{0}{1}{2}".format(name, separator, version)
-
-    def ready():
-        if snapshot_runs(module):
-            raise SnapshotRuns()
+    hold = manager.hold(manager, name) if unhold else None
+    command = manager.command(action, name, version, unhold, companion)
 
     def attempt():
-        ready()
+        manager.ready()
         if hold:
             hold.attempted = True
 
     stopped, lost = None, None
     try:
         if hold:
-            hold.lift(ready)
-        if runner.manager == "apt":
-            good, simulation = runner.run(command[:1] + ["-s"] + command[1:])
-            removed = others_removed(simulation, name)
-            if good and removed:
-                raise PackageError(
-                    "{0} would remove {1}, so it was not run. Decide by hand which of them the guest needs.".format(
-                        " ".join(command), ", ".join(removed)
-                    )
-                )
-        good, output = runner.run(command, attempt)
+            hold.lift(manager.ready)
+        manager.check(command, action, name, companion)
+        good, output = manager.run(command, attempt)
         if not good:
             raise PackageError(
                 "{0} failed: {1}. Run it by hand on the guest to see all of it.".format(" ".join(command), last_words(output))
             )
         if hold and action == "remove":
             hold.attempted = False  # apt installs nothing that is held, so a hold on what is gone would keep it away
-    except (PackageError, SnapshotRuns) as error:
+    except (PackageError, Deferred) as error:
         stopped = error
     finally:
         if hold:
@@ -446,113 +303,207 @@ def change(module, runner, action, name, version, unhold):
         raise stopped
 
 
-def work(module):
-    options = module.params
-    host = Host(run_command=module.run_command)
-    facts = system.collect(host)
-    family = facts["distribution"]["family"]
-    if facts["image_based"]:
-        raise PackageError("This system is built from an image and takes no packages; update the image to get another agent.")
-    state = options["state"]
+def check_expected(found, expected, unhold):
+    """Refuse where the package that is to be changed is not as it was seen before."""
+    name, expected = found["name"] or "the agent's package", expected or {}
+    held = {True: "held", False: "not held", None: "not held"}
+    words = None
+    if expected.get("version") is not None and found["version"] != expected["version"]:
+        words = (found["version"] or "not installed", "at " + expected["version"])
+    elif expected.get("held") is not None and bool(found["held"]) != expected["held"] and not (unhold and not found["held"]):
+        words = (held[found["held"]], held[expected["held"]])
+    if words:
+        text = "{0} is {1} now, the diagnosis saw it {2}. Nothing was changed; diagnose the guest again."
+        raise PackageError(text.format(name, *words))
 
-    def wants_candidate(version):
-        return (state == "present" and not version) or (state == "latest" and bool(version))
 
-    found = look(host, family, options["name"], wants_candidate)
-    if found["manager"] is None:
-        raise PackageError(
-            "No package manager of a known family was found ({0}); install the agent the way its vendor describes.".format(
-                facts["distribution"]["pretty_name"] or "unknown distribution"
+def names_to_keep(found, family):
+    """Return the packages whose versions an undo point keeps."""
+    names = [found["name"]] if found["name"] else list(packages.NAMES.get(family, ()))
+    return names + (list(packages.SUSE_CONFIGURATIONS) if found["manager"] == "zypper" else [])
+
+
+class Work(object):
+    """One call of the module: look, decide, change, look again."""
+
+    def __init__(self, module):
+        self.module, self.options = module, module.params
+        self.host = Guest(run_command=module.run_command)
+        facts = system.collect(self.host)
+        self.family = facts["distribution"]["family"]
+        self.distribution = facts["distribution"]["pretty_name"] or "unknown distribution"
+        if facts["image_based"]:
+            raise PackageError("This system is built from an image and takes no packages; update the image to get another agent.")
+        self.asked = self.refreshed = False
+        self.point = None
+
+    def wants_candidate(self, version):
+        return (self.options["state"] == "present" and not version) or (self.options["state"] == "latest" and bool(version))
+
+    def look(self, outcome="Nothing was changed"):
+        return look(self.host, self.family, self.options["name"], self.wants_candidate, outcome)
+
+    def refresh(self, manager, found):
+        """Fetch the lists of the repositories where they are old and something depends on them; return the facts of the package."""
+        options = self.options
+        needs_candidate = self.wants_candidate(found["version"])
+        wants_lists = needs_candidate or (options["state"] == "version" and found["version"] != options["version"])
+        if not options["refresh"] or not wants_lists or self.module.check_mode or self.asked:
+            return found
+        age = manager.lists_age(time.time())
+        if age is not None and age <= options["refresh_after_s"] and not (needs_candidate and not found["candidate"]):
+            return found
+        self.asked = True
+        self.refreshed, output = manager.run(manager.refresh)
+        if not self.refreshed:
+            self.module.warn(
+                "The lists of the repositories could not be fetched: {0}. Going on with those there are.".format(last_words(output))
             )
-        )
-    if os.geteuid() != 0:
-        raise PackageError("Changing packages needs root; run this task with become.")
-    runner = Runner(module, found["manager"])
-    before = found["version"]
-    refreshed = False
-    needs_candidate = wants_candidate(before)
-    wants_lists = needs_candidate or (state == "version" and before != options["version"])
-    if options["refresh"] and wants_lists and not module.check_mode:
-        age = lists_age(time.time()) if found["manager"] == "apt" else None
-        if age is None or age > options["refresh_after_s"] or (needs_candidate and not found["candidate"]):
-            refreshed, output = runner.run(refresh_command(found["manager"]))
-            if not refreshed:
-                module.warn(
-                    "The lists of the repositories could not be fetched: {0}. Going on with those there are.".format(last_words(output))
-                )
-            found = look(host, family, options["name"], wants_candidate)
-    later = module.check_mode and options["refresh"]  # a real run fetches the lists, which may tell more
-    if found["problem"] and not later:
-        raise PackageError(asking_failed(found["problem"]))
-    held = bool(found["held"])
-    action, version = decide(state, found, options["version"])
-    result = {
-        "changed": action is not None,
-        "manager": found["manager"],
-        "name": found["name"],
-        "before": before,
-        "after": version,
-        "deferred": False,
-        "held": held,
-        "refreshed": refreshed,
-        "repositories_disabled": found["repositories_disabled"],
-    }
-    if state in ("present", "latest") and not before and action is None:
-        raise PackageError("The agent's package is not installed, so there is nothing to update. Install it first (agent.install).")
-    if needs_candidate and not found["candidate"]:
+        return self.look()
+
+    def missing_candidate(self, found, later):
+        """Say, or fail with, why the repositories offer nothing."""
         if found["problem"]:
             text = "The lists of the repositories are missing or cannot be read ({0}: {1}).".format(
                 found["problem"]["what"], found["problem"]["error"]
             )
         else:
-            text = not_offered(found, family)
+            text = not_offered(found, self.family)
         if later:
-            module.warn(text + " A real run fetches the lists of the repositories first; check mode does not.")
-        elif state == "present":
+            self.module.warn(text + " A real run fetches the lists of the repositories first; check mode does not.")
+        elif self.options["state"] == "present":
             raise PackageError(text)
-    if action and held and not options["unhold"]:
-        raise PackageError(
-            "The package {0} is held at {1}, so it was not changed. Allow it (unhold, or vmbackup_allow_package_unhold in the playbooks) "
-            "or lift the hold by hand.".format(found["name"], before)
-        )
-    if action and not module.check_mode:
-        try:
-            change(module, runner, action, found["name"], version, held and options["unhold"])
-        except SnapshotRuns:
-            result.update(changed=False, after=before, deferred=True)
-    if action and not module.check_mode and not result["deferred"]:
-        outcome = "The package {0} was {1}".format(found["name"], DONE[action])
-        after = look(host, family, found["name"], outcome=outcome)
-        result["after"] = after["version"]
-        if (after["version"] is None) != (state == "absent") or (state != "absent" and after["version"] == before):
+
+    def decide(self, found):
+        """Return (action or None, version afterwards).
+
+        :raises PackageError: when what is asked for cannot be had.
+        """
+        state, before = self.options["state"], found["version"]
+        later = self.module.check_mode and self.options["refresh"]  # a real run fetches the lists, which may tell more
+        if found["problem"] and not later:
+            raise PackageError(asking_failed(found["problem"]))
+        action, version = decide(state, found, self.options["version"])
+        if state == "latest" and not before and action is None:
+            raise PackageError("The agent's package is not installed, so there is nothing to update. Install it first (agent.install).")
+        if self.wants_candidate(before) and not found["candidate"]:
+            self.missing_candidate(found, later)
+        if action and found["unfinished_others"]:
+            raise PackageError(OTHERS_UNFINISHED.format("changed", ", ".join(found["unfinished_others"][:10])))
+        if action and found["held"] and not self.options["unhold"]:
+            raise PackageError(
+                "The package {0} is held at {1}, so it was not changed. Allow it (unhold, or vmbackup_allow_package_unhold in the playbooks) "
+                "or lift the hold by hand.".format(found["name"], before)
+            )
+        return action, version
+
+    def check(self, found, action):
+        """Look again, and return the version that is installed now.
+
+        :raises PackageError: when the package manager reported success and the package is not what it should be.
+        """
+        done = DONE[action] if action else "finished"
+        after = self.look(outcome="The package {0} was {1}".format(found["name"], done))
+        gone = after["version"] is None
+        same = action and self.options["state"] != "absent" and after["version"] == found["version"]
+        if gone != (self.options["state"] == "absent") or same or after["state"] not in (None, "installed"):
+            now = "{0} {1}".format(after["state"] or "at", after["version"]) if after["version"] else "not installed"
             raise PackageError(
                 "{0} reported success, but {1} is {2}. Look at the package manager's log on the guest.".format(
-                    found["manager"], found["name"], "at " + after["version"] if after["version"] else "not installed"
+                    found["manager"], found["name"], now
                 )
             )
-    pair = ["{0} {1}\n".format(found["name"] or "agent", shown or "not installed") for shown in (before, result["after"])]
-    result["diff"] = {"before": pair[0], "after": pair[1]}
-    return result
+        return after["version"]
+
+    def apply(self, manager):
+        """Finish what was interrupted, then do what is wanted; return (facts before, whether it was interrupted, action, version afterwards).
+
+        Looks again first: only now no other run changes it.
+        """
+        found = self.look()
+        unfinished = found["state"] not in (None, "installed")
+        if unfinished or self.decide(found)[0]:
+            check_expected(found, self.options["expect"], self.options["unhold"])
+        if unfinished:
+            finish(manager, found)
+            found = self.look("An interrupted installation was finished")
+        found = self.refresh(manager, found)
+        action, version = self.decide(found)
+        if action:
+            companion = manager.companion_of(self.host, found, action)
+            change(manager, action, found["name"], version, bool(found["held"]) and self.options["unhold"], companion)
+        if action or unfinished:
+            version = self.check(found, action)
+        return found, unfinished, action, version
+
+    def run(self):
+        module = self.module
+        found = self.look()
+        if found["manager"] is None:
+            raise PackageError(
+                "No package manager of a known family was found ({0}); install the agent the way its vendor describes.".format(
+                    self.distribution
+                )
+            )
+        if os.geteuid() != 0:
+            raise PackageError("Changing packages needs root; run this task with become.")
+        manager = MANAGERS[found["manager"]](module, lambda: look_again(module))
+        before, unfinished = found["version"], found["state"] not in (None, "installed")
+        result = {"deferred": False, "reason": None, "undo_point": None, "finished": unfinished}
+        found = found if unfinished else self.refresh(manager, found)
+        action, version = self.decide(found)
+        result["held"] = bool(found["held"])
+        if action or unfinished:
+            check_expected(found, self.options["expect"], self.options["unhold"])
+        if (action or unfinished) and not module.check_mode:
+            keep = (module.params["keep_files"], module.params["keep_units"], names_to_keep(found, self.family))
+            try:
+                # Half-done work of a package manager is finished by the next run, not taken back.
+                with frame.Change(module, *keep, roll_back=False) as held:
+                    result["undo_point"] = self.point = held.point_id
+                    found, unfinished, action, version = self.apply(manager)
+            except Deferred as error:
+                result.update(deferred=True, reason=str(error))
+                action, version, unfinished = None, before, False
+        result.update(
+            changed=bool(action or unfinished),
+            manager=found["manager"],
+            name=found["name"],
+            before=before,
+            after=version,
+            refreshed=self.refreshed,
+            repositories_disabled=found["repositories_disabled"],
+        )
+        pair = ["{0} {1}\n".format(found["name"] or "agent", shown or "not installed") for shown in (before, version)]
+        result["diff"] = {"before": pair[0], "after": pair[1]}
+        return result
 
 
 def main():
     module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["present", "latest", "version", "absent"], "default": "present"},
-            "name": {"type": "str"},
-            "version": {"type": "str"},
-            "refresh": {"type": "bool", "default": True},
-            "refresh_after_s": {"type": "int", "default": 3600},
-            "unhold": {"type": "bool", "default": False},
-            "lock_timeout_s": {"type": "int", "default": 300},
-        },
+        argument_spec=dict(
+            frame.options(),
+            state={"type": "str", "choices": ["present", "latest", "version", "absent"], "default": "present"},
+            name={"type": "str"},
+            version={"type": "str"},
+            refresh={"type": "bool", "default": True},
+            refresh_after_s={"type": "int", "default": 3600},
+            unhold={"type": "bool", "default": False},
+            lock_timeout_s={"type": "int", "default": 300},
+            command_timeout_s={"type": "int", "default": 1200},
+            keep_files={"type": "list", "elements": "path", "default": []},
+            keep_units={"type": "list", "elements": "str", "default": []},
+            expect={"type": "dict", "default": {}, "options": {"version": {"type": "str"}, "held": {"type": "bool"}}},
+        ),
         required_if=[("state", "version", ["version"])],
         supports_check_mode=True,
     )
+    work = None
     try:
-        result = work(module)
-    except PackageError as error:
-        module.fail_json(msg=str(error))
+        work = Work(module)
+        result = work.run()
+    except (PackageError, undo.UndoError) as error:
+        module.fail_json(msg=str(error), undo_point=work.point if work else None)
     module.exit_json(**result)
 
 

@@ -137,7 +137,7 @@ change_number:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.vmbackup.azure.plugins.module_utils.ip_ranges import IpRangesError, answer, parse
+from ansible_collections.vmbackup.azure.plugins.module_utils._ip_ranges import IpRangesError, answer, parse
 
 MAX_FILE_BYTES = 64 * 1024 * 1024  # the whole JSON of 2026 has 4 MB
 

@@ -17,6 +17,17 @@ options:
       - Azure's code of the failed backup job, for example V(GuestAgentSnapshotTaskStatusError).
       - Findings that explain it come first. When none does, RV(note) says so, and where the code is answered.
     type: str
+  azure:
+    description:
+      - Whether Azure's findings are added to those of the guest, for hosts that have the variable C(vmbackup_azure), which the inventory plugin
+        P(vmbackup.azure.failed_backups#inventory) sets. It is never templated.
+      - A VM that Azure calls deallocated, or does not have any more, is not contacted.
+    type: bool
+    default: false
+  guest:
+    description: Whether the guest is contacted. With V(false) only Azure's findings are returned, and O(azure) is needed.
+    type: bool
+    default: true
   thresholds:
     description:
       - Limits that replace the defaults, by name. C(docs/findings.md) lists them with unit, default and source.
@@ -27,20 +38,38 @@ options:
       - Consents, by name (C(vmbackup_allow_...)), to remedies that wait for one. Only used to work out RV(remedies).
     type: dict
     default: {}
+  never:
+    description: Remedies that are not to be done on this guest, whatever the consents are. Only used to work out RV(remedies).
+    type: list
+    elements: str
+    default: []
+  causes:
+    description: Causes whose remedies are to be done. Only used to work out RV(remedies).
+    type: list
+    elements: str
+    default: [connectivity, agent, extension, snapshot]
+    choices: [connectivity, agent, extension, snapshot]
   vss_backup_type:
     description:
       - Kind of VSS backup that Azure should take on Windows guests. V(unset) leaves the extension's setting alone and finds nothing about it.
-      - Microsoft's articles contradict each other on what C(USEVSSCOPYBACKUP) does, so O(vss_backup_text) says which one to believe.
+      - Microsoft's articles contradict each other on what C(USEVSSCOPYBACKUP) does, so O(vss_article) says which one to believe.
     type: str
     default: unset
     choices: [copy_only, full, unset]
-  vss_backup_text:
+  vss_article:
     description:
       - Date of the article that holds for O(vss_backup_type).
       - V(2025-11) says that backups are copy-only and C(TRUE) asks for full ones, V(2016-10) that they are full and C(TRUE) asks for copy-only ones.
     type: str
     default: "2025-11"
     choices: ["2025-11", "2016-10"]
+  verbose_logging:
+    description:
+      - Whether the Linux agent should log verbosely. V(on) and V(off) plan the remedy C(agent.verbose_logging) where it does not.
+      - With V(unset) verbose logging is only remarked on.
+    type: str
+    default: unset
+    choices: ["on", "off", unset]
 extends_documentation_fragment:
   - vmbackup.azure.attributes.collector
   - vmbackup.azure.attributes.reads
@@ -98,7 +127,7 @@ findings:
       type: str
       sample: agent_service_masked
     cause:
-      description: Which of the article's four causes it belongs to.
+      description: Which of the article's four causes it belongs to; 5 is Azure.
       returned: success
       type: int
       sample: 2
@@ -118,6 +147,21 @@ findings:
       type: list
       elements: str
       sample: ["walinuxagent.service is masked, so nothing can start it"]
+    data:
+      description: What the rule saw, one dictionary for each text of RV(findings[].evidence).
+      returned: success
+      type: list
+      elements: dict
+    fix:
+      description: What the remedy has to write, by the option of its writer. C(expect) in it is the value that was seen.
+      returned: success
+      type: list
+      elements: dict
+    explained_by:
+      description: Findings of this guest that may be its cause. They come before it.
+      returned: success
+      type: list
+      elements: str
     remedy:
       description: Role and entry point that answer it, or V(null).
       returned: success
@@ -152,6 +196,11 @@ findings:
       description: What a person would do.
       returned: success
       type: str
+    commands:
+      description: Commands that a person can copy, of the Azure CLI. Nothing runs them.
+      returned: success
+      type: list
+      elements: str
     undo:
       description: How to undo the remedy, or V(null).
       returned: success
@@ -165,7 +214,108 @@ remedies:
   returned: success
   type: list
   elements: dict
-  sample: [{"remedy": "agent.service", "findings": ["agent_service_masked"], "allowed": true, "consent": []}]
+  contains:
+    remedy:
+      description: Name of the remedy, its role and its entry point.
+      returned: success
+      type: str
+      sample: agent.service
+    role:
+      description: Role that does it.
+      returned: success
+      type: str
+      sample: agent
+    entry_point:
+      description: Entry point of the role.
+      returned: success
+      type: str
+      sample: service
+    cause:
+      description: Cause that it answers.
+      returned: success
+      type: str
+      sample: agent
+    title:
+      description: What it does.
+      returned: success
+      type: str
+      sample: Make the agent's service run
+    findings:
+      description: Findings that it answers; those that wait for a consent only when no other asks for it.
+      returned: success
+      type: list
+      elements: str
+      sample: [agent_service_masked]
+    allowed:
+      description: Whether it may be done.
+      returned: success
+      type: bool
+    consent:
+      description: Consents that are missing for some of the findings.
+      returned: success
+      type: list
+      elements: str
+    never:
+      description: Whether O(never) names it.
+      returned: success
+      type: bool
+    planned:
+      description: Whether it is allowed and answers one of O(causes).
+      returned: success
+      type: bool
+    fix:
+      description: What it has to write, joined from RV(findings[].fix) of the findings that are allowed.
+      returned: success
+      type: dict
+contacted:
+  description: Whether the guest was contacted.
+  returned: always
+  type: bool
+reason:
+  description: Why it was not.
+  returned: when the guest was not contacted
+  type: str
+azure:
+  description: What a report shows of the VM by Azure. The variable C(vmbackup_azure) of the host has all of it.
+  returned: when O(azure) is true and the host has facts of Azure
+  type: dict
+  contains:
+    read_at:
+      description: When Azure was asked.
+      returned: always
+      type: str
+    id:
+      description: Id of the VM.
+      returned: always
+      type: str
+    os_name:
+      description: Its system, by the agent.
+      returned: always
+      type: str
+    power_state:
+      description: Whether it runs.
+      returned: always
+      type: str
+    vault:
+      description: Vault that backs it up.
+      returned: always
+      type: str
+    policy:
+      description: Policy that it is backed up by.
+      returned: always
+      type: str
+    last_recovery_point:
+      description: Time of the last recovery point.
+      returned: always
+      type: str
+    failed_since:
+      description: Since when its backup fails.
+      returned: always
+      type: str
+    failed_in_a_row:
+      description: How many backups have failed since then.
+      returned: always
+      type: int
 note:
   description: A sentence when no finding explains O(error_code), else V(null).
   returned: success

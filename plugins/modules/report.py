@@ -23,16 +23,6 @@ options:
     type: list
     elements: str
     required: true
-  remedies:
-    description: Repairs that exist. Findings that name another one are reported as left over.
-    type: list
-    elements: str
-    default: []
-  tags:
-    description: Causes that this run was to repair.
-    type: list
-    elements: str
-    default: [connectivity, agent, extension, snapshot]
   directory:
     description: Directory on the controller for the two files. It is created when it is not there.
     type: path

@@ -35,18 +35,18 @@ options:
       - Keeps only the deciding line of a key that stands there more than once. The agent reads the same values as before.
     type: bool
     default: false
+  expect:
+    description:
+      - What keys were seen to say before, such as by M(vmbackup.azure.diagnose); V(null) for one that the file did not set.
+      - Where the file says something else now, and not what is wanted either, somebody changed it meanwhile, and nothing is written.
+    type: dict
+    default: {}
 notes:
   - Needs root. The agent reads the file only when it starts, so restart it afterwards, but never while a snapshot runs.
-  - Call M(vmbackup.azure.undo_point) before, to be able to undo the change.
 extends_documentation_fragment:
-  - vmbackup.azure.attributes.writes
-attributes:
-  platform:
-    description: Linux guests.
-    support: full
-    platforms: linux
+  - vmbackup.azure.attributes.linux_writer
 seealso:
-  - module: vmbackup.azure.undo_point
+  - module: vmbackup.azure.undo
 author:
   - vmbackup.azure contributors (@vmbackup)
 """
@@ -87,6 +87,18 @@ changes:
       description: What the agent reads for the key afterwards, V(null) when unset or not there.
       returned: always
       type: str
+deferred:
+  description: Whether nothing was changed because a snapshot or another run was at work. RV(reason) says which.
+  returned: always
+  type: bool
+reason:
+  description: Why it was deferred, V(null) otherwise.
+  returned: always
+  type: str
+undo_point:
+  description: Name under which the state before is kept, V(null) when nothing was.
+  returned: always
+  type: str
 restart_required:
   description: Whether the agent has to be restarted to take up the change.
   returned: always
@@ -94,10 +106,10 @@ restart_required:
 """
 
 import os
-import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux import conf
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, conf, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.guest import NotAFile, read_regular
 
 
 def values(text):
@@ -121,8 +133,9 @@ def changes(before, after):
 def read(path):
     """Return the text of the file; raises ConfError with what to do."""
     try:
-        with open(path, "rb") as stream:
-            data = stream.read()
+        data = read_regular(path, conf.MAX_BYTES + 1)
+    except NotAFile as error:
+        raise conf.ConfError("{0} cannot be read: {1}. Bring the file back from a backup or from the package.".format(path, error.strerror))
     except OSError as error:
         if not os.path.lexists(path):
             raise conf.ConfError("{0} does not exist. The agent's package brings it: install or reinstall that first.".format(path))
@@ -143,14 +156,37 @@ def check_writable(path):
         raise conf.ConfError("No permission to replace {0} in {1}. Run this task as root, with become.".format(path, parent))
 
 
+def check_expected(path, present, expected, wanted):
+    """Refuse where a key says neither what was seen before nor what is wanted."""
+    for key in sorted(expected):
+        now, seen = present.get(key), expected[key]
+        if now in (None if seen is None else str(seen), wanted.get(key)):
+            continue
+        words = ["not set" if value is None else "set to " + conf.mask_value(key, value) for value in (now, seen)]
+        text = "{0}: {1} is {2} now, the diagnosis saw it {3}. Nothing was changed; diagnose the guest again."
+        raise conf.ConfError(text.format(path, key, *words))
+
+
+def write(path, text):
+    """Replace the file in one step, and read it back."""
+    try:
+        undo.replace(path, [text.encode("utf-8")])
+    except OSError as error:
+        raise conf.ConfError("Could not replace {0}: {1}. It was left as it is.".format(path, error.strerror or error))
+    if read(path) != text:
+        raise conf.ConfError("{0} does not hold what was written to it; look at it by hand, something else writes it too.".format(path))
+
+
 def main():
     module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "default": "/etc/waagent.conf"},
-            "settings": {"type": "dict", "default": {}},
-            "absent": {"type": "list", "elements": "str", "default": []},
-            "canonical": {"type": "bool", "default": False},
-        },
+        argument_spec=dict(
+            change.options(),
+            path={"type": "path", "default": "/etc/waagent.conf"},
+            settings={"type": "dict", "default": {}},
+            absent={"type": "list", "elements": "str", "default": []},
+            canonical={"type": "bool", "default": False},
+            expect={"type": "dict", "default": {}},
+        ),
         supports_check_mode=True,
         no_log=True,  # a proxy's address may hold a password; what is returned is masked below
     )
@@ -159,6 +195,7 @@ def main():
     invocation = {"module_args": dict(module.params, settings=shown)}
     path = os.path.realpath(module.params["path"])
     absent = module.params["absent"]
+    point, deferred = None, None
     try:
         both = sorted(set(settings) & set(absent))
         if both:
@@ -166,31 +203,33 @@ def main():
         wanted = {key: conf.setting(key, value) for key, value in settings.items()}
         wanted.update((key, None) for key in absent)
         before = read(path)
+        check_expected(path, values(before), module.params["expect"], wanted)
         after = conf.rewrite(before, wanted, canonical=module.params["canonical"])
         changed = after != before
         if changed:
             check_writable(path)
         if changed and not module.check_mode:
-            handle, temporary = tempfile.mkstemp(dir=module.tmpdir)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(after.encode("utf-8"))
-            try:
-                module.atomic_move(temporary, path)
-            except Exception as error:  # it raises plain exceptions, with a sentence in them
-                raise conf.ConfError("Could not replace {0}: {1}. It was left as it is.".format(path, error))
-            if read(path) != after:
-                raise conf.ConfError(
-                    "{0} does not hold what was written to it; look at it by hand, something else writes it too.".format(path)
-                )
-    except conf.ConfError as error:
+            with change.Change(module, files=[module.params["path"]]) as frame:
+                point = frame.point_id
+                # Only now nobody else writes it.
+                before = read(path)
+                check_expected(path, values(before), module.params["expect"], wanted)
+                after = conf.rewrite(before, wanted, canonical=module.params["canonical"])
+                write(path, after)
+    except change.Deferred as error:
+        changed, deferred = False, str(error)
+    except (conf.ConfError, undo.UndoError) as error:
         module.fail_json(msg=str(error), invocation=invocation)
     module.exit_json(
         changed=changed,
+        deferred=bool(deferred),
+        reason=deferred,
+        undo_point=point,
         path=path,
         changes=changes(before, after),
         restart_required=changed,
         invocation=invocation,
-        diff={"before": conf.mask(before), "after": conf.mask(after), "before_header": path, "after_header": path},
+        diff={"before": conf.shown(before), "after": conf.shown(after), "before_header": path, "after_header": path},
     )
 
 

@@ -4,20 +4,22 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 #AnsibleRequires -CSharpUtil Ansible.Basic
-#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils.Repair
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Change
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._KindFirewallRule
 
 $spec = @{
     options = @{
         names = @{ type = 'list'; elements = 'str'; required = $true }
         enabled = @{ type = 'bool'; required = $true }
-        undo = @{ type = 'str' }
     }
     supports_check_mode = $true
 }
+$spec.options = Get-WriterOption $spec.options
 $module = [Ansible.Basic.AnsibleModule]::Create($args, $spec)
 Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 
+Initialize-Result $module
 $changes = New-Object System.Collections.ArrayList
 $seen = @{}
 foreach ($name in $module.Params.names) {
@@ -30,4 +32,4 @@ foreach ($name in $module.Params.names) {
     }
     [void]$changes.Add(@{ item = $item; wanted = @{ exists = $true; enabled = $module.Params.enabled } })
 }
-Invoke-Repair $module $changes
+Invoke-Change $module $changes

@@ -4,8 +4,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 #AnsibleRequires -CSharpUtil Ansible.Basic
-#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils.Repair
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Change
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._KindRegistry
 
+$types = @('string', 'expandstring', 'multistring', 'dword', 'qword', 'binary')
 $spec = @{
     options = @{
         values = @{
@@ -15,19 +17,67 @@ $spec = @{
             options = @{
                 key = @{ type = 'str'; required = $true; no_log = $false }
                 name = @{ type = 'str'; required = $true }
-                type = @{ type = 'str'; choices = @('string', 'expandstring', 'multistring', 'dword', 'qword', 'binary'); default = 'string' }
+                type = @{ type = 'str'; choices = $types; default = 'string' }
                 data = @{ type = 'raw' }
                 state = @{ type = 'str'; choices = @('present', 'absent'); default = 'present' }
+                expect = @{
+                    type = 'dict'
+                    options = @{
+                        type = @{ type = 'str'; choices = $types }
+                        data = @{ type = 'raw'; required = $true }
+                    }
+                }
             }
         }
-        undo = @{ type = 'str' }
     }
     supports_check_mode = $true
 }
+$spec.options = Get-WriterOption $spec.options
+$expected = Get-Expected $complex_args 'values'
 $module = [Ansible.Basic.AnsibleModule]::Create($args, $spec)
 Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 
+# Bytes may hold a password, and Ansible repeats the options of a call in its result: there they stand as what they are, no more.
+function Hide-GivenByte($Holder, [string]$Type) {
+    $data = $Holder.data
+    if ($Type -eq 'binary' -and $null -ne $data) {
+        $Holder.data = 'bytes, not shown'
+        [void]$module.Result.Remove('invocation')
+    }
+    return , $data
+}
+
+function Get-Given($Value) {
+    $given = @{ data = Hide-GivenByte $Value $Value.type; seen = $null; seen_type = $Value.type }
+    if ($null -ne $Value.expect) {
+        if ($Value.expect.type) { $given.seen_type = $Value.expect.type }
+        $given.seen = Hide-GivenByte $Value.expect $given.seen_type
+    }
+    return $given
+}
+
+function ConvertTo-State($Data, [string]$Type, [string]$Where) {
+    try { return @{ exists = $true; type = $Type; data = ConvertTo-RegistryData $Data $Type $Where } }
+    catch { $module.FailJson("$($_.Exception.Message) Nothing was changed.") }
+}
+
+function Get-ValueChange($Value, [string]$Key, $Given, [bool]$Expected) {
+    $where = "$Key\$($Value.name)"
+    $change = @{ item = @{ kind = 'registry'; key = $Key; name = $Value.name }; wanted = @{ exists = $false } }
+    if ($Value.state -eq 'present') {
+        if ($null -eq $Given.data) { $module.FailJson("$where has no data; give data, or state absent. Nothing was changed.") }
+        $change.wanted = ConvertTo-State $Given.data $Value.type "The data of $where"
+    }
+    if ($Expected) {
+        $change.expect = @{ exists = $false }
+        if ($null -ne $Value.expect) { $change.expect = ConvertTo-State $Given.seen $Given.seen_type "The expected data of $where" }
+    }
+    return $change
+}
+
+Initialize-Result $module
+$given = @($module.Params.values | ForEach-Object { Get-Given $_ })
 $changes = New-Object System.Collections.ArrayList
 $seen = @{}
 foreach ($value in $module.Params.values) {
@@ -38,13 +88,7 @@ foreach ($value in $module.Params.values) {
     $where = "$key\$($value.name)"
     if ($seen.ContainsKey($where)) { $module.FailJson("$where is named twice. Nothing was changed.") }
     $seen[$where] = $true
-    $wanted = @{ exists = $value.state -eq 'present' }
-    if ($wanted.exists) {
-        if ($null -eq $value.data) { $module.FailJson("$where has no data; give data, or state absent. Nothing was changed.") }
-        try { $wanted.data = ConvertTo-RegistryData $value.data $value.type "The data of $where" }
-        catch { $module.FailJson("$($_.Exception.Message) Nothing was changed.") }
-        $wanted.type = $value.type
-    }
-    [void]$changes.Add(@{ item = @{ kind = 'registry'; key = $key; name = $value.name }; wanted = $wanted })
+    $at = $changes.Count
+    [void]$changes.Add((Get-ValueChange $value $key $given[$at] (Test-Expected $module $expected $at $value.expect)))
 }
-Invoke-Repair $module $changes
+Invoke-Change $module $changes

@@ -4,7 +4,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 #AnsibleRequires -CSharpUtil Ansible.Basic
-#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils.Repair
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Change
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Confirm
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._KindRoute
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._KindRoutesList
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Lock
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Native
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Text
 
 $spec = @{
     options = @{
@@ -15,12 +21,11 @@ $spec = @{
         state = @{ type = 'str'; choices = @('present', 'absent'); default = 'present' }
         purge = @{ type = 'bool'; default = $false }
         skip_gateway_check = @{ type = 'bool'; default = $false }
-        confirm_s = @{ type = 'int'; default = 0 }
-        confirm = @{ type = 'str' }
-        undo = @{ type = 'str' }
+        expect = @{ type = 'dict' }
     }
     supports_check_mode = $true
 }
+$spec.options = Get-GuardedOption $spec.options
 $module = [Ansible.Basic.AnsibleModule]::Create($args, $spec)
 Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
@@ -90,119 +95,87 @@ function Test-Gateway([string]$Hop, [int]$Index) {
     } finally { [System.Runtime.InteropServices.Marshal]::FreeHGlobal($buffer) }
 }
 
-if ($module.Params.confirm) {
-    if ($module.Params.routes.Count) { Stop-Here 'confirm is for a call of its own, without routes.' }
-    $module.Result.next_hops = @()
-    Complete-Repair $module
-}
-$purge = $module.Params.purge
-$state = $module.Params.state
-$metric = $module.Params.metric
-if ($purge -and $state -eq 'absent') { Stop-Here 'purge goes with state present only.' }
-if (-not $module.Params.routes.Count -and -not $purge) { Stop-Here 'routes is empty; give at least one prefix, or purge to remove all that were added.' }
-if ($metric -lt 1 -or $metric -gt 9999) { Stop-Here "metric must be 1 to 9999, not $metric." }
-if ($module.Params.confirm_s -lt 0) { Stop-Here 'confirm_s must not be negative.' }
-
-$prefixes = New-Object System.Collections.ArrayList
-$seen = @{}
-foreach ($text in $module.Params.routes) {
-    $prefix = Get-Network $text
-    if ($seen.ContainsKey($prefix)) { Stop-Here "The prefix $prefix is in routes twice." }
-    $seen[$prefix] = $true
-    [void]$prefixes.Add($prefix)
-}
-
-try {
-    $table = Get-RouteTable
-    $owned = @{}
-    foreach ($own in (Read-State @{ kind = 'routes_list' })['routes']) { $owned[(ConvertFrom-OwnRoute $own)] = $true }
-} catch { Stop-Here "The routes of this guest could not be read: $(Get-Cause $_)" }
-
 # Interfaces by index, with the networks on their link; default routes by family, best first.
-$links = @{}
-$aliases = @{}
-$defaults = @{ 4 = @(); 16 = @() }
-$byPrefix = @{}
-foreach ($route in $table.Values) {
-    if ($null -eq $route['active']) { continue }
-    $aliases[$route['index']] = $route['alias']
-    $network, $length = $route['prefix'].Split('/')
-    $bytes = Get-AddressBytes $network
-    if ($null -eq $bytes) { continue }
-    if ($route['hop'] -eq '0.0.0.0' -or $route['hop'] -eq '::') {
-        if ([int]$length -gt 0) {
-            if (-not $links.ContainsKey($route['index'])) { $links[$route['index']] = New-Object System.Collections.ArrayList }
-            [void]$links[$route['index']].Add(@($bytes, [int]$length))
-        }
-    } elseif ([int]$length -eq 0) {
-        $interfaceMetric = 0
-        if ($null -ne $route['interface_metric']) { $interfaceMetric = [int]$route['interface_metric'] }
-        else {
-            $family = @{ 4 = 'IPv4'; 16 = 'IPv6' }[$bytes.Length]
-            foreach ($card in @(Get-NetIPInterface -InterfaceIndex $route['index'] -AddressFamily $family -ErrorAction SilentlyContinue)) {
-                if ($null -ne $card) { $interfaceMetric = [int]$card.InterfaceMetric }
+function Read-Network($Table) {
+    $network = @{ links = @{}; aliases = @{}; defaults = @{ 4 = @(); 16 = @() } }
+    foreach ($route in $Table.Values) {
+        if ($null -eq $route['active']) { continue }
+        $network.aliases[$route['index']] = $route['alias']
+        $address, $length = $route['prefix'].Split('/')
+        $bytes = Get-AddressBytes $address
+        if ($null -eq $bytes) { continue }
+        if ($route['hop'] -eq '0.0.0.0' -or $route['hop'] -eq '::') {
+            if ([int]$length -gt 0) {
+                if (-not $network.links.ContainsKey($route['index'])) { $network.links[$route['index']] = New-Object System.Collections.ArrayList }
+                [void]$network.links[$route['index']].Add(@($bytes, [int]$length))
             }
+        } elseif ([int]$length -eq 0) {
+            $rank = $route['active'] + (Get-InterfaceMetric $route @{ 4 = 'IPv4'; 16 = 'IPv6' }[$bytes.Length])
+            $network.defaults[$bytes.Length] += @{ index = $route['index']; hop = $route['hop']; rank = $rank }
         }
-        $defaults[$bytes.Length] += @{ index = $route['index']; hop = $route['hop']; rank = $route['active'] + $interfaceMetric }
     }
-}
-foreach ($key in $table.Keys) {
-    $prefix = $table[$key]['prefix']
-    if ($seen.ContainsKey($prefix)) {
-        if (-not $byPrefix.ContainsKey($prefix)) { $byPrefix[$prefix] = @() }
-        $byPrefix[$prefix] += $key
-    }
+    return $network
 }
 
-$chosen = $null
-if ($module.Params.interface) {
-    $name = $module.Params.interface
-    $chosen = @($aliases.Keys | Where-Object { "$_" -eq $name -or $aliases[$_] -eq $name })
-    if ($chosen.Count -ne 1) { Stop-Here "There is no interface '$name' with routes on this guest (alias or index)." }
-    $chosen = $chosen[0]
+function Get-InterfaceMetric($Route, [string]$Family) {
+    if ($null -ne $Route['interface_metric']) { return [int]$Route['interface_metric'] }
+    $metric = 0
+    foreach ($card in @(Get-NetIPInterface -InterfaceIndex $Route['index'] -AddressFamily $Family -ErrorAction SilentlyContinue)) {
+        if ($null -ne $card) { $metric = [int]$card.InterfaceMetric }
+    }
+    return $metric
 }
-$given = $null
-if ($module.Params.next_hop) {
-    $given = Get-AddressBytes $module.Params.next_hop
-    if ($null -eq $given) { Stop-Here "next_hop '$($module.Params.next_hop)' is no address." }
+
+# The index of the interface that the caller named, $null when none was.
+function Get-Chosen($Network) {
+    $name = $module.Params.interface
+    if (-not $name) { return $null }
+    $chosen = @($Network.aliases.Keys | Where-Object { "$_" -eq $name -or $Network.aliases[$_] -eq $name })
+    if ($chosen.Count -ne 1) { Stop-Here "There is no interface '$name' with routes on this guest (alias or index)." }
+    return $chosen[0]
+}
+
+# The interface over which the given next hop is reached.
+function Get-HopInterface($Network, [byte[]]$Given, [string]$Hop, $Chosen) {
+    $index = $Chosen
+    $candidates = @($Network.links.Keys)
+    if ($null -ne $Chosen) { $candidates = @($Chosen) }
+    $best = -1
+    $near = @{}
+    foreach ($candidate in $candidates) {
+        if (-not $Network.links.ContainsKey($candidate)) { continue }
+        foreach ($link in $Network.links[$candidate]) {
+            # A host's own address is a network of one on its link.
+            if ($link[1] -ge 8 * $Given.Length -or -not (Test-InNetwork $Given $link[0] $link[1])) { continue }
+            $near[$candidate] = $true
+            if ($link[1] -gt $best) { $best = $link[1]; $index = $candidate }
+        }
+    }
+    # Every interface has a network of link-local addresses; the one that such a default route uses is meant.
+    if ($null -eq $Chosen -and ([System.Net.IPAddress]$Hop).IsIPv6LinkLocal) {
+        $index = @($Network.defaults[16] | Where-Object { $_.hop -eq $Hop } | ForEach-Object { $_.index })
+        if (-not $index.Count) { $index = @($candidates | Where-Object { $near.ContainsKey($_) }) }
+        if ($index.Count -gt 1) { Stop-Here "next_hop $Hop is link-local, so it can be on several interfaces; give interface." }
+        if ($index.Count) { $index = $index[0] }
+    }
+    if ($best -lt 0) {
+        $where = 'any interface'
+        if ($null -ne $Chosen) { $where = "interface $Chosen" }
+        Stop-Here "next_hop $Hop is in no network on the link of $where, so it cannot be reached."
+    }
+    return $index
 }
 
 # Next hop and interface of one family, found once and checked.
-$ways = @{}
-function Get-Way([int]$Size, [string]$Prefix) {
-    if ($ways.ContainsKey($Size)) { return $ways[$Size] }
+function Get-Way($Run, [int]$Size, [string]$Prefix) {
+    if ($Run.ways.ContainsKey($Size)) { return $Run.ways[$Size] }
     $family = @{ 4 = 'IPv4'; 16 = 'IPv6' }[$Size]
-    if ($null -ne $given) {
-        if ($given.Length -ne $Size) { Stop-Here "next_hop $($module.Params.next_hop) and the prefix $Prefix are not of one family; call the module once for each." }
-        $hop = "$(New-Object System.Net.IPAddress (, $given))".ToLowerInvariant()
-        $index = $chosen
-        $candidates = @($links.Keys)
-        if ($null -ne $chosen) { $candidates = @($chosen) }
-        $best = -1
-        $near = @{}
-        foreach ($candidate in $candidates) {
-            if (-not $links.ContainsKey($candidate)) { continue }
-            foreach ($link in $links[$candidate]) {
-                # A host's own address is a network of one on its link.
-                if ($link[1] -ge 8 * $Size -or -not (Test-InNetwork $given $link[0] $link[1])) { continue }
-                $near[$candidate] = $true
-                if ($link[1] -gt $best) { $best = $link[1]; $index = $candidate }
-            }
-        }
-        # Every interface has a network of link-local addresses; the one that such a default route uses is meant.
-        if ($null -eq $chosen -and ([System.Net.IPAddress]$hop).IsIPv6LinkLocal) {
-            $index = @($defaults[16] | Where-Object { $_.hop -eq $hop } | ForEach-Object { $_.index })
-            if (-not $index.Count) { $index = @($candidates | Where-Object { $near.ContainsKey($_) }) }
-            if ($index.Count -gt 1) { Stop-Here "next_hop $hop is link-local, so it can be on several interfaces; give interface." }
-            if ($index.Count) { $index = $index[0] }
-        }
-        if ($best -lt 0) {
-            $where = 'any interface'
-            if ($null -ne $chosen) { $where = "interface $chosen" }
-            Stop-Here "next_hop $hop is in no network on the link of $where, so it cannot be reached."
-        }
+    if ($null -ne $Run.given) {
+        if ($Run.given.Length -ne $Size) { Stop-Here "next_hop $($module.Params.next_hop) and the prefix $Prefix are not of one family; call the module once for each." }
+        $hop = "$(New-Object System.Net.IPAddress (, $Run.given))".ToLowerInvariant()
+        $index = Get-HopInterface $Run.network $Run.given $hop $Run.chosen
     } else {
-        $found = @($defaults[$Size] | Where-Object { $null -eq $chosen -or $_.index -eq $chosen } | Sort-Object -Property { $_.rank }, { $_.index })
+        $found = @($Run.network.defaults[$Size] | Where-Object { $null -eq $Run.chosen -or $_.index -eq $Run.chosen } | Sort-Object -Property { $_.rank }, { $_.index })
         if (-not $found.Count) { Stop-Here "There is no $family default route to take the next hop from; give next_hop and interface." }
         $hop = $found[0].hop
         $index = $found[0].index
@@ -210,54 +183,142 @@ function Get-Way([int]$Size, [string]$Prefix) {
     if (-not $module.Params.skip_gateway_check -and -not (Test-Gateway $hop $index)) {
         Stop-Here "The gateway $hop answers neither $(@{ 4 = 'ARP'; 16 = 'a neighbor solicitation' }[$Size]) nor an echo request, so no route is led over it. Correct next_hop, or set skip_gateway_check when it is known to be silent."
     }
-    $ways[$Size] = @{ hop = $hop; index = $index }
-    return $ways[$Size]
+    $Run.ways[$Size] = @{ hop = $hop; index = $index }
+    return $Run.ways[$Size]
 }
 
-$remove = @{}
-$changes = New-Object System.Collections.ArrayList
-$list = @{}
-foreach ($key in $owned.Keys) { $list[$key] = $true }
-if ($state -eq 'present') {
-    $kept = @{}
-    foreach ($prefix in $prefixes) {
-        $size = 4
-        if ($prefix.Contains(':')) { $size = 16 }
-        $way = Get-Way $size $prefix
-        $key = "$prefix|$($way.index)|$($way.hop)"
-        $kept[$key] = $true
-        foreach ($other in @($byPrefix[$prefix])) {
-            if (-not $other -or $other -eq $key) { continue }
-            if ($owned.ContainsKey($other)) { $remove[$other] = $true; continue }
-            $hop = $table[$other]['hop']
-            if ($hop -eq '0.0.0.0' -or $hop -eq '::') { $hop = 'its own link' }
-            Stop-Here "$prefix has a route over $hop on interface $($table[$other]['index']) that this module did not add; remove that or leave the prefix out."
-        }
-        [void]$changes.Add(@{ item = Get-RouteItem $key; wanted = @{ active = $metric; persistent = $metric } })
-        # What was there before belongs to somebody else.
-        if (-not $table.ContainsKey($key)) { $list[$key] = $true }
+function Get-ShownHop([string]$Hop) {
+    if ($Hop -eq '0.0.0.0' -or $Hop -eq '::') { return 'its own link' }
+    return $Hop
+}
+
+# What was seen of a prefix: the gateway of its route, $null for no route of its own. Refused when it is neither that nor what is wanted.
+function Assert-ExpectedHop($Run, [string]$Prefix, $Wanted) {
+    if (-not $Run.expect.ContainsKey($Prefix)) { return }
+    $present = @(@($Run.by_prefix[$Prefix]) | Where-Object { $_ -and $null -ne $Run.table[$_]['active'] } | ForEach-Object { $Run.table[$_]['hop'] } | Sort-Object -Unique)
+    $known = @(@($Run.expect[$Prefix], $Wanted) | Where-Object { $_ })
+    $strange = @($present | Where-Object { $known -notcontains $_ })
+    $gone = -not $present.Count -and $Run.expect[$Prefix] -and $Wanted
+    if (-not $strange.Count -and -not $gone) { return }
+    $is = 'no route of its own'
+    if ($present.Count) { $is = "a route over $(@($present | ForEach-Object { Get-ShownHop $_ }) -join ', ')" }
+    $was = 'none'
+    if ($Run.expect[$Prefix]) { $was = "one over $(Get-ShownHop $Run.expect[$Prefix])" }
+    Stop-Here "$Prefix has $is, but $was was expected; something changed it since it was looked at."
+}
+
+function Add-Present($Run, [string]$Prefix) {
+    $size = 4
+    if ($Prefix.Contains(':')) { $size = 16 }
+    $way = Get-Way $Run $size $Prefix
+    Assert-ExpectedHop $Run $Prefix $way.hop
+    $key = "$Prefix|$($way.index)|$($way.hop)"
+    $Run.kept[$key] = $true
+    foreach ($other in @($Run.by_prefix[$Prefix])) {
+        if (-not $other -or $other -eq $key) { continue }
+        if ($Run.owned.ContainsKey($other)) { $Run.remove[$other] = $true; continue }
+        Stop-Here "$Prefix has a route over $(Get-ShownHop $Run.table[$other]['hop']) on interface $($Run.table[$other]['index']) that this module did not add; remove that or leave the prefix out."
     }
-    if ($purge) { foreach ($key in $owned.Keys) { if (-not $kept.ContainsKey($key)) { $remove[$key] = $true } } }
-} else {
+    if ($Run.table.ContainsKey($key) -and -not $Run.owned.ContainsKey($key)) {
+        # It belongs to somebody else, such as the DHCP client, and does what is wanted: it stays as it is, with its metric.
+        if ($null -ne $Run.table[$key]['active']) { return }
+        [void]$Run.changes.Add(@{ item = Get-RouteItem $key; wanted = @{ active = $Run.table[$key]['persistent'] } })
+        return
+    }
+    [void]$Run.changes.Add(@{ item = Get-RouteItem $key; wanted = @{ active = $module.Params.metric; persistent = $module.Params.metric } })
+    $Run.list[$key] = $true
+}
+
+function Add-Absent($Run, [string]$Prefix) {
+    Assert-ExpectedHop $Run $Prefix $null
     $only = $null
-    if ($null -ne $given) { $only = "$(New-Object System.Net.IPAddress (, $given))".ToLowerInvariant() }
-    foreach ($prefix in $prefixes) {
-        foreach ($key in @($byPrefix[$prefix])) {
-            if (-not $key) { continue }
-            $route = $table[$key]
-            if (($only -and $route['hop'] -ne $only) -or ($null -ne $chosen -and $route['index'] -ne $chosen)) { continue }
-            if ($route['hop'] -eq '0.0.0.0' -or $route['hop'] -eq '::') { Stop-Here "$prefix is on the link of interface $($route['index']), not behind a gateway, so its route is not removed." }
-            $remove[$key] = $true
-        }
+    if ($null -ne $Run.given) { $only = "$(New-Object System.Net.IPAddress (, $Run.given))".ToLowerInvariant() }
+    foreach ($key in @($Run.by_prefix[$Prefix])) {
+        if (-not $key) { continue }
+        $route = $Run.table[$key]
+        if (($only -and $route['hop'] -ne $only) -or ($null -ne $Run.chosen -and $route['index'] -ne $Run.chosen)) { continue }
+        if ($route['hop'] -eq '0.0.0.0' -or $route['hop'] -eq '::') { Stop-Here "$Prefix is on the link of interface $($route['index']), not behind a gateway, so its route is not removed." }
+        $Run.remove[$key] = $true
     }
 }
-foreach ($key in @($remove.Keys | Sort-Object)) {
-    $list.Remove($key)
-    # An own route of an interface that is gone went with it.
-    if ($key -notmatch '\|\d+\|') { continue }
-    [void]$changes.Insert(0, @{ item = Get-RouteItem $key; wanted = @{ active = $null; persistent = $null } })
+
+# Prefixes in the spelling of Windows, as the keys of a table that keeps their order.
+function Get-Prefix {
+    $prefixes = [ordered]@{}
+    foreach ($text in $module.Params.routes) {
+        $prefix = Get-Network $text
+        if ($prefixes.Contains($prefix)) { Stop-Here "The prefix $prefix is in routes twice." }
+        $prefixes[$prefix] = $true
+    }
+    return $prefixes
 }
-[void]$changes.Add(@{ item = @{ kind = 'routes_list' }; wanted = @{ routes = @($list.Keys | ForEach-Object { ConvertTo-OwnRoute $_ } | Sort-Object) } })
-$module.Result.next_hops = @($ways.Values | ForEach-Object { @{ next_hop = $_.hop; interface_index = [int]$_.index; interface = "$($aliases[$_.index])" } })
-$module.Result.token = $null
-Invoke-Repair $module $changes $module.Params.confirm_s
+
+function Get-ExpectedHop {
+    $expect = @{}
+    if ($null -eq $module.Params.expect) { return $expect }
+    foreach ($text in @($module.Params.expect.Keys)) {
+        $hop = $module.Params.expect[$text]
+        if ($null -ne $hop) {
+            $bytes = Get-AddressBytes "$hop"
+            if ($null -eq $bytes) { Stop-Here "expect of $text is '$hop', which is no address of a gateway." }
+            $hop = "$(New-Object System.Net.IPAddress (, $bytes))".ToLowerInvariant()
+        }
+        $expect[(Get-Network $text)] = $hop
+    }
+    return $expect
+}
+
+function Read-Run($Prefixes, $Given, $Expect) {
+    try {
+        $table = Get-RouteTable
+        $owned = @{}
+        foreach ($own in (Read-State @{ kind = 'routes_list' })['routes']) { $owned[(ConvertFrom-OwnRoute $own)] = $true }
+    } catch { Stop-Here "The routes of this guest could not be read: $(Get-Cause $_)" }
+    $network = Read-Network $table
+    $run = @{
+        table = $table; owned = $owned; network = $network; given = $Given; expect = $Expect; chosen = Get-Chosen $network
+        ways = @{}; by_prefix = @{}; kept = @{}; remove = @{}; list = $owned.Clone(); changes = (New-Object System.Collections.ArrayList)
+    }
+    foreach ($key in $table.Keys) {
+        $prefix = $table[$key]['prefix']
+        if (-not $Prefixes.Contains($prefix)) { continue }
+        if (-not $run.by_prefix.ContainsKey($prefix)) { $run.by_prefix[$prefix] = @() }
+        $run.by_prefix[$prefix] += $key
+    }
+    return $run
+}
+
+function Set-Route($Prefixes, $Given, $Expect) {
+    $run = Read-Run $Prefixes $Given $Expect
+    foreach ($prefix in $Prefixes.Keys) {
+        if ($module.Params.state -eq 'present') { Add-Present $run $prefix } else { Add-Absent $run $prefix }
+    }
+    if ($module.Params.purge) { foreach ($key in $run.owned.Keys) { if (-not $run.kept.ContainsKey($key)) { $run.remove[$key] = $true } } }
+    foreach ($key in @($run.remove.Keys | Sort-Object)) {
+        $run.list.Remove($key)
+        # An own route of an interface that is gone went with it.
+        if ($key -notmatch '\|\d+\|') { continue }
+        [void]$run.changes.Insert(0, @{ item = Get-RouteItem $key; wanted = @{ active = $null; persistent = $null } })
+    }
+    [void]$run.changes.Add(@{ item = @{ kind = 'routes_list' }; wanted = @{ routes = @($run.list.Keys | ForEach-Object { ConvertTo-OwnRoute $_ } | Sort-Object) } })
+    $module.Result.next_hops = @($run.ways.Values | ForEach-Object { @{ next_hop = $_.hop; interface_index = [int]$_.index; interface = "$($run.network.aliases[$_.index])" } })
+    Invoke-GuardedChange $module $run.changes
+}
+
+Initialize-Result $module
+$module.Result.next_hops = @()
+if ($module.Params.confirm -and $module.Params.routes.Count) { Stop-Here 'confirm is for a call of its own, without routes.' }
+Complete-Change $module
+$metric = $module.Params.metric
+if ($module.Params.purge -and $module.Params.state -eq 'absent') { Stop-Here 'purge goes with state present only.' }
+if (-not $module.Params.routes.Count -and -not $module.Params.purge) { Stop-Here 'routes is empty; give at least one prefix, or purge to remove all that were added.' }
+if ($metric -lt 1 -or $metric -gt 9999) { Stop-Here "metric must be 1 to 9999, not $metric." }
+$prefixes = Get-Prefix
+$expect = Get-ExpectedHop
+$given = $null
+if ($module.Params.next_hop) {
+    $given = Get-AddressBytes $module.Params.next_hop
+    if ($null -eq $given) { Stop-Here "next_hop '$($module.Params.next_hop)' is no address." }
+}
+# What is decided here depends on the routes and on the list of those that were added, so the lock is taken before they are read.
+Use-GuestLock $module { Set-Route $prefixes $given $expect }

@@ -54,12 +54,12 @@ def test_a_running_snapshot_puts_the_restart_off(lab, tmp_path):
     removed = lab.ansible("ansible", "f05", "-b", "-m", "vmbackup.azure.agent_package", "-a", "state=absent")
     assert '"deferred": true' in removed.stdout and "CHANGED" not in removed.stdout, removed.stdout
     consent = ["-e", "vmbackup_allow_verbose_logging_off=true"]
-    report = lab.playbook("vmbackup.azure.remediate", ["f05"], tmp_path, *(consent + ["-e", "agent_snapshot_wait_s=6"]))[2]
+    report = lab.playbook("vmbackup.azure.remediate", ["f05"], tmp_path, *(consent + ["-e", "vmbackup_snapshot_wait_s=6"]))[2]
     assert lab.snapshot_runs("f05"), "the snapshot was over before the test looked"
     assert host_of(report, "f05")["status"] == "deferred", host_of(report, "f05")
     assert [finding["state"] for finding in host_of(report, "f05")["findings"]] == ["deferred"], "the agent does not know of it yet"
     assert main_pid(lab, "f05") == pid, "the agent was restarted while a snapshot ran"
-    report = lab.playbook("vmbackup.azure.remediate", ["f05"], tmp_path, *(consent + ["-e", "agent_snapshot_wait_s=300"]))[2]
+    report = lab.playbook("vmbackup.azure.remediate", ["f05"], tmp_path, *(consent + ["-e", "vmbackup_snapshot_wait_s=300"]))[2]
     assert not lab.snapshot_runs("f05")
     assert host_of(report, "f05")["status"] == "repaired", host_of(report, "f05")
     assert main_pid(lab, "f05") != pid
@@ -73,7 +73,7 @@ def test_a_host_lost_in_the_middle_is_reported_and_stops_nobody(lab, tmp_path):
     cut = threading.Timer(12, lambda: lab("exec", "f05", "--", "iptables", "-I", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP"))
     cut.start()
     try:
-        arguments = ["-e", "vmbackup_allow_verbose_logging_off=true", "-e", "agent_snapshot_wait_s=60", "-e", "agent_snapshot_poll_s=5"]
+        arguments = ["-e", "vmbackup_allow_verbose_logging_off=true", "-e", "vmbackup_snapshot_wait_s=60"]
         arguments += [
             "-e",
             "ansible_timeout=5",
@@ -93,8 +93,8 @@ def test_a_host_lost_in_the_middle_is_reported_and_stops_nobody(lab, tmp_path):
 @pytest.mark.parametrize(
     "remedy, variables, look",
     [
-        ("verbose_logging", {"agent_verbose_logging": "true"}, "waagent --show-configuration | grep -x 'Logs.Verbose = True'"),
-        ("verbose_logging", {"agent_verbose_logging": "false"}, "waagent --show-configuration | grep -x 'Logs.Verbose = False'"),
+        ("verbose_logging", {"vmbackup_verbose_logging": "on"}, "waagent --show-configuration | grep -x 'Logs.Verbose = True'"),
+        ("verbose_logging", {"vmbackup_verbose_logging": "off"}, "waagent --show-configuration | grep -x 'Logs.Verbose = False'"),
         ("auto_update", {"vmbackup_allow_auto_update": "true"}, "waagent --show-configuration | grep -x 'AutoUpdate.Enabled = True'"),
         ("service", {}, "systemctl is-active -q " + UNIT),
         ("auto_restart", {}, "systemctl show -p Restart --value {0} | grep -x always".format(UNIT)),
@@ -121,6 +121,18 @@ def test_a_missing_agent_is_installed_on_suse_and_taken_away_by_undo(lab, tmp_pa
     code, output, report = lab.playbook("vmbackup.azure.undo", ["f08"], tmp_path)
     assert code == 0, output
     assert "not installed" in lab.shell("f08", "rpm -q python3-azure-agent || true")
+
+
+def test_an_update_on_suse_is_undone(lab, tmp_path):
+    """Agent and configuration ask for each other's version: neither goes back alone."""
+    both = "rpm -q --qf '%{NAME} %{VERSION}\\n' python3-azure-agent python-azure-agent-config-server"
+    lab.plant({"f08": "agent_old_suse"})
+    before = lab.shell("f08", both)
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f08"], tmp_path)
+    assert host_of(report, "f08")["status"] == "repaired" and lab.shell("f08", both) != before, output
+    code, output, report = lab.playbook("vmbackup.azure.undo", ["f08"], tmp_path)
+    assert code == 0, output
+    assert lab.shell("f08", both) == before
 
 
 def test_remediate_from_core_216_and_221(lab, tmp_path):

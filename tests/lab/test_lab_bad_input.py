@@ -4,6 +4,7 @@
 """Bad input gets one clear sentence; a host that is lost does not stop the others; secrets never show."""
 
 import re
+import time
 
 import pytest
 from conftest import INVENTORY, findings, host_of
@@ -20,7 +21,7 @@ def assert_one_sentence(output, *words):
     [
         ("gather_subset=everything", ["gather_subset", "everything"]),
         ("nosuch=1", ["nosuch"]),
-        ('{"thresholds": {"nosuch": 1}}', ["there is no limit called 'nosuch'", "heartbeat_age_s"]),
+        ('{"thresholds": {"nosuch": 1}}', ["Unknown threshold 'nosuch'", "heartbeat_age_s"]),
         ('{"thresholds": {"heartbeat_age_s": "soon"}}', ["must be a number"]),
         ("timeout_s=0", ["must be above 0"]),
     ],
@@ -34,7 +35,7 @@ def test_wrong_option(lab, arguments, words):
 def test_unknown_error_code_is_said_and_nothing_fails(lab, tmp_path):
     code, output, report = lab.playbook("vmbackup.azure.diagnose", ["deb12"], tmp_path, "-e", "vmbackup_error_code=NoSuchCode")
     assert code == 0, output
-    assert "NoSuchCode is no error code" in host_of(report, "deb12")["note"]
+    assert "Unknown Azure Backup error code NoSuchCode" in host_of(report, "deb12")["note"]
 
 
 def test_unknown_fault(lab):
@@ -70,9 +71,10 @@ def test_without_root_it_says_what_it_could_not_see(lab, tmp_path):
     lab("wait-ready", "deb12")
     arguments = ["-e", "ansible_become=false", "-e", "vmbackup_become=false"]
     code, output, report = lab.playbook("vmbackup.azure.diagnose", ["deb12"], tmp_path, *arguments)
-    assert code == 0, output
+    assert code != 0, output
     assert findings(report, "deb12") == {}
-    assert any("/var/lib/waagent" in line and "become" in line for line in host_of(report, "deb12")["not_visible"])
+    assert host_of(report, "deb12")["status"] == "not_seen"
+    assert any("/var/lib/waagent" in line and "become" in line for line in host_of(report, "deb12")["not_seen"])
 
 
 def test_a_lost_host_does_not_stop_the_others(lab, tmp_path):
@@ -103,16 +105,59 @@ def test_secrets_never_show(lab, tmp_path):
     lab("reset", "f04")
     lab("wait-ready", "f04")
     secret = "S3cr3tS3cr3t"
-    lab.shell(
-        "f04",
-        "printf 'HttpProxy.Host=http://user:{0}@10.94.0.250\\nHttpProxy.Port=3128\\nExtensions.Enabled=n\\n' >> /etc/waagent.conf;"
-        " echo '2099-01-31T00:00:00.1Z ERROR ExtHandler Error fetching the goal state: https://x.blob.core.windows.net/s?sv=1&sig={0}'"
-        " >> /var/log/waagent.log".format(secret),
-    )
+    script = """
+printf 'HttpProxy.Host=http://user:{0}#x@10.94.0.250\\nHttpProxy.Port=3128\\nExtensions.Enabled=n\\n# {0}\\nMy.Word={0}\\n' >> /etc/waagent.conf
+for line in 'https://x.blob.core.windows.net/s?sv=1&sig={0}' 'AZURE_CLIENT_SECRET={0} DB_PASSWORD={0}' 'Bearer {0}' '"storageAccountKey":"{0}"'; do
+  echo "2099-01-31T00:00:00.1Z ERROR ExtHandler Error fetching the goal state: $line" >> /var/log/waagent.log
+done
+mkdir -p /etc/azure
+printf '[SnapshotThread]\\ntimeout=60\\nshare={0}\\n' > /etc/azure/vmbackup.conf
+for unit in walinuxagent waagent; do
+  mkdir -p /etc/systemd/system/$unit.service.d
+  printf '[Service]\\nEnvironment=https_proxy=http://user:{0}@10.94.0.250:3128 no_proxy=168.63.129.16,169.254.169.254\\n' \\
+    > /etc/systemd/system/$unit.service.d/proxy.conf
+done
+systemctl daemon-reload
+"""
+    lab.shell("f04", script.format(secret))
     everything = lab.playbook("vmbackup.azure.remediate", ["f04"], tmp_path, "-vvvv", "--diff")[1]
     everything += lab.ansible("ansible", "f04", "-m", "vmbackup.azure.guest_facts", "-vvvv").stdout
     for path in tmp_path.iterdir():
         everything += path.read_text()
-    assert "10.94.0.250" in everything
+    assert "10.94.0.250" in everything and "was restarted" in everything
     assert not re.findall(".{0,80}" + secret, everything)
     assert secret in lab.shell("f04", "cat /etc/waagent.conf"), "the repair lost the proxy's password"
+
+
+def test_pipes_and_a_link_that_leads_nowhere_hold_nothing_up(lab, tmp_path):
+    lab("reset", "f04")
+    lab("wait-ready", "f04")
+    lab.shell(
+        "f04",
+        "cd /etc && mv waagent.conf kept.conf && ln -s gone.conf waagent.conf; rm -f /var/log/waagent.log /etc/azure/vmbackup.conf;"
+        " mkdir -p /etc/azure && mkfifo /etc/azure/vmbackup.conf /var/log/waagent.log",
+    )
+    before = [line for line in lab.processes("f04") if "waagent" in line and "-daemon" in line]
+    began = time.time()
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f04"], tmp_path, "-e", "vmbackup_allow_disable_agent_removal=true")
+    assert time.time() - began < 90, output
+    assert "a link that leads nowhere (gone.conf)" in str(findings(report, "f04")["agent_conf_unreadable"]), output
+    assert [line for line in lab.processes("f04") if "waagent" in line and "-daemon" in line] == before, "the agent that ran was ended"
+    facts = lab.ansible("ansible", "f04", "-m", "vmbackup.azure.guest_facts").stdout
+    assert facts.count("it is a named pipe") == 2
+
+
+def test_a_handler_that_ends_at_once_is_no_proof_of_life(lab, tmp_path):
+    lab("reset", "f04")
+    lab("wait-ready", "f04")
+    lab.shell(
+        "f04",
+        "for program in /usr/sbin/waagent /usr/bin/waagent; do [ -f $program ] || continue;"
+        " sed -i '1a import sys\\nif \"-run-exthandlers\" in sys.argv: sys.exit(1)' $program; done;"
+        " rm -rf /var/lib/waagent/WALinuxAgent-*; echo Extensions.Enabled=n >> /etc/waagent.conf",
+    )
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f04"], tmp_path, "-e", "agent_start_wait_s=40")
+    assert code != 0 and "its extension handler did not come up" in output, output[-3000:]
+    done = lab.ansible("ansible", "f04", "-m", "vmbackup.azure.diagnose")
+    assert "agent_handler_failing" in done.stdout, done.stdout[-3000:]
+    lab("reset", "f04")

@@ -53,7 +53,8 @@ $newParameters = @{
 # Members and variables that .NET Framework or 5.1 lack; a third text: what a file that asks for them first holds.
 $newMembers = @(
     @('(?i)\[(System\.)?Environment\]::(TickCount64|ProcessPath|ProcessId)\b', 'is not in .NET Framework'),
-    @('(?i)FileSystemAclExtensions', 'is not in .NET Framework', "Methods\['SetAccessControl'\]"),
+    @('(?i)FileSystemAclExtensions', 'is not in .NET Framework', 'Directory\]::CreateDirectory\(\$path, \$security\)'),
+    @('(?i)MutexAcl', 'is not in .NET Framework', 'Threading\.Mutex\(\$false, '),
     @('(?i)OperatingSystem\]::Is', 'is not in .NET Framework'),
     @('(?i)\[(System\.)?Convert\]::(To|From)HexString', 'is not in .NET Framework'),
     @('(?i)\[(System\.)?IO\.Path\]::(GetRelativePath|IsPathFullyQualified|TrimEndingDirectorySeparator|Exists|EndsInDirectorySeparator)\b', 'is not in .NET Framework'),
@@ -90,7 +91,7 @@ function Test-Command([string]$Path, $Command, [string[]]$Own) {
     $line = $Command.Extent.StartLineNumber
     if ($forbidden.ContainsKey($name)) { Add-Finding $Path $line "$name is not allowed: it $($forbidden[$name])"; return }
     # The guard's last way out of a job; where WMI does not answer, nothing is changed.
-    $guard = $name -eq 'Invoke-CimMethod' -and [System.IO.Path]::GetFileName($Path) -eq 'Repair.psm1'
+    $guard = $name -eq 'Invoke-CimMethod' -and [System.IO.Path]::GetFileName($Path) -eq '_Guard.psm1'
     if (-not $guard -and $name -match '(?i)^(\w+)-(Cim|Wmi)\w*$') { Add-Finding $Path $line "$name is CIM or WMI, which a sick guest may not answer"; return }
     if ($Own -notcontains $name -and $known -notcontains $name) {
         Add-Finding $Path $line "$name is no command that Windows PowerShell 5.1 is known to have (an alias, a typing error, or a newer one)"
@@ -155,15 +156,66 @@ function Test-File([string]$Path, [string[]]$Shared) {
     }
 }
 
-# Functions of all files count as known in each: modules share utilities.
-$shared = @()
-foreach ($path in $args) {
+function Get-Function([string]$Path) {
     $tokens = $null
     $errors = $null
-    $tree = [System.Management.Automation.Language.Parser]::ParseFile($path, [ref]$tokens, [ref]$errors)
-    $shared += @($tree.FindAll({ param($one) $one -is [System.Management.Automation.Language.FunctionDefinitionAst] }, $true) | ForEach-Object { $_.Name })
+    $tree = [System.Management.Automation.Language.Parser]::ParseFile($Path, [ref]$tokens, [ref]$errors)
+    return @($tree.FindAll({ param($one) $one -is [System.Management.Automation.Language.FunctionDefinitionAst] }, $true))
 }
-foreach ($path in $args) { Test-File $path $shared }
+
+# A part of module_utils: what it defines, what it exports, which parts it asks for.
+$parts = @{}
+function Read-Part([string]$Path) {
+    if ($parts.ContainsKey($Path)) { return $parts[$Path] }
+    $text = [System.IO.File]::ReadAllText($Path)
+    $own = @(Get-Function $Path | ForEach-Object { $_.Name })
+    $exported = @()
+    if ($text -match '(?s)Export-ModuleMember -Function (.*?)\s*$') { $exported = @($Matches[1] -split '[\s,]+' | Where-Object { $_ }) }
+    $asked = @([regex]::Matches($text, '(?m)^#AnsibleRequires -PowerShell ansible_collections\.vmbackup\.azure\.plugins\.module_utils\.(\w+)\s*$') |
+            ForEach-Object { $_.Groups[1].Value })
+    $parts[$Path] = @{ own = $own; exported = $exported; asked = $asked }
+    return $parts[$Path]
+}
+
+# What a file may call: its own functions, and what the parts export that it asks for itself. Ansible loads only those, and the guard takes
+# only those along. What stands in a string, as in a test, counts as little as a comment.
+function Get-Callable([string]$Path) {
+    $part = Read-Part $Path
+    foreach ($name in $part.exported) {
+        if ($part.own -notcontains $name) { Add-Finding $Path 1 "$name is exported, but not defined here" }
+    }
+    $callable = $part.own
+    foreach ($name in $part.asked) {
+        $file = [System.IO.Path]::Combine($root, 'plugins', 'module_utils', "$name.psm1")
+        if (-not [System.IO.File]::Exists($file)) { Add-Finding $Path 1 "asks for $name, which is no part of this collection"; continue }
+        $callable += (Read-Part $file).exported
+    }
+    return $callable
+}
+
+function Test-Size([string]$Path) {
+    $count = [System.IO.File]::ReadAllLines($Path).Count
+    if ($count -gt 600) { Add-Finding $Path 600 "$count lines are more than 600" }
+    foreach ($function in @(Get-Function $Path)) {
+        $line = $function.Extent.StartLineNumber
+        $count = $function.Extent.EndLineNumber - $line + 1
+        if ($count -gt 60) { Add-Finding $Path $line "$($function.Name) has $count lines, more than 60" }
+        if ($Path -notmatch 'psm1$') { continue }
+        $help = $function.GetHelpContent()
+        if ($null -eq $help -or -not $help.Synopsis) { Add-Finding $Path $line "$($function.Name) has no .SYNOPSIS"; continue }
+        foreach ($parameter in @($function.Parameters) + @($function.Body.ParamBlock | ForEach-Object { if ($_) { $_.Parameters } })) {
+            if ($null -eq $parameter) { continue }
+            $name = $parameter.Name.VariablePath.UserPath
+            if (-not $help.Parameters.ContainsKey($name.ToUpperInvariant())) { Add-Finding $Path $line "$($function.Name) has no .PARAMETER $name" }
+        }
+    }
+}
+
+$root = [System.IO.Path]::GetDirectoryName([System.IO.Path]::GetDirectoryName([System.IO.Path]::GetDirectoryName($PSCommandPath)))
+foreach ($path in $args) {
+    Test-File $path (Get-Callable $path)
+    Test-Size $path
+}
 foreach ($one in @($found | Sort-Object -Property { $_.path }, { $_.line })) { "$($one.path):$($one.line): $($one.message)" }
 if ($found.Count) { exit 1 }
 exit 0

@@ -3,6 +3,7 @@
 # Copyright: vmbackup.azure contributors
 # Set up what a target needs: setup.sh [main|cores|python36]... Kept in .cache until its recipe changes.
 set -euo pipefail
+export LC_ALL=C.UTF-8 # Python 3.6 cannot unpack names beyond ASCII in the locale C
 cd "$(dirname "$0")/../.."
 cache=${VMBACKUP_CACHE:-$PWD/.cache}
 mkdir -p "$cache"

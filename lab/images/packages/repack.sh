@@ -45,12 +45,14 @@ for repository in old current; do
 done
 [ "$1" = yes ] || exit 0
 
-# rpm_package FAMILY NAME VERSION RELEASE SOURCE: one RPM package of the agent that lies unpacked in SOURCE.
+# rpm_package FAMILY NAME VERSION RELEASE SOURCE [SPLIT]: RPM packages of the agent that lies unpacked in SOURCE; SPLIT is 1 where the family has the
+# configuration in a package of its own.
 rpm_package() {
     rpmbuild -bb --quiet --define "_topdir $work/rpmbuild" --define "agent_name $2" --define "agent_version $3" --define "agent_release $4" \
-        --define "agent_source $5" --define "_build_id_links none" /waagent.spec
+        --define "agent_source $5" --define "agent_split ${6:-0}" --define "_build_id_links none" /waagent.spec
     mkdir -p "/srv/packages/rpm/$1"
     cp "$work"/rpmbuild/RPMS/noarch/"$2-$3"-*.rpm "/srv/packages/rpm/$1/"
+    [ "${6:-0}" = 0 ] || cp "$work"/rpmbuild/RPMS/noarch/python-azure-agent-config-server-"$3"-*.rpm "/srv/packages/rpm/$1/"
 }
 
 dpkg-deb --raw-extract "$new" new
@@ -62,9 +64,9 @@ for repository in el el-old; do
 done
 rpm_package el WALinuxAgent "$upstream" 1.el9 "$work/new"
 for repository in suse suse-old; do
-    rpm_package "$repository" python3-azure-agent "$OLD_RPM" 1.1 "$work/old"
+    rpm_package "$repository" python3-azure-agent "$OLD_RPM" 1.1 "$work/old" 1
 done
-rpm_package suse python3-azure-agent "$upstream" 1.1 "$work/new"
+rpm_package suse python3-azure-agent "$upstream" 1.1 "$work/new" 1
 rpmbuild -bb --quiet --define "_topdir $work/rpmbuild" /lab-base.spec
 for repository in /srv/packages/rpm/*; do
     cp "$work"/rpmbuild/RPMS/noarch/lab-base-*.rpm "$repository/"

@@ -3,6 +3,7 @@
 
    Stand-in for a Windows service: runs under the real service manager and does what the lab needs to see of that service.
    RdAgent and WindowsAzureGuestAgent give signs of life the way the real ones do: a heartbeat value, a log line, the aggregate status.
+   RdAgent installs WindowsAzureGuestAgent from the file that the agent's installer brings, ten seconds after its start (NeverInstalls=1: never).
    A service with HealsWriters=1 makes the VSS writers stable when it starts. Everything else only runs. HKLM\SOFTWARE\VmbackupLab\Services\<name> sets a fault: StopHangs=1 (never gets past StopPending),
    Silent=1 (no signs of life), StartFails=1 (ends at once with error 1067). */
 #include <windows.h>
@@ -61,7 +62,10 @@ static void set_text(const char *key, const char *value, const char *data)
 static void log_line(const char *text)
 {
     char at[40];
-    FILE *log = fopen("C:\\WindowsAzure\\Logs\\WaAppAgent.log", "ab");
+    FILE *log;
+    CreateDirectoryA("C:\\WindowsAzure", NULL);
+    CreateDirectoryA("C:\\WindowsAzure\\Logs", NULL);
+    log = fopen("C:\\WindowsAzure\\Logs\\WaAppAgent.log", "ab");
     if (!log) return;
     now(at, sizeof at);
     fprintf(log, "[%08lu] %s [INFO]  %s\r\n", GetCurrentThreadId(), at, text);
@@ -95,6 +99,33 @@ static void write_aggregate(void)
     }
 }
 
+/* What the installer brings is unpacked into a folder of its own, and becomes the service. */
+static void install_agent(void)
+{
+    static const char *from = "C:\\WindowsAzure\\Packages\\GuestAgent\\WindowsAzureGuestAgent.exe";
+    static const char *folder = "C:\\WindowsAzure\\GuestAgent_2.7.41491.1210_2026-02-01_101500";
+    char to[MAX_PATH];
+    SC_HANDLE manager, made;
+    if (_stricmp(name, "RdAgent") || setting("NeverInstalls") || GetFileAttributesA(from) == INVALID_FILE_ATTRIBUTES) return;
+    snprintf(to, sizeof to, "%s\\WindowsAzureGuestAgent.exe", folder);
+    if (!(manager = OpenSCManagerA(NULL, NULL, SC_MANAGER_ALL_ACCESS))) return;
+    if ((made = OpenServiceA(manager, "WindowsAzureGuestAgent", SERVICE_QUERY_STATUS))) {
+        CloseServiceHandle(made);
+        CloseServiceHandle(manager);
+        return;
+    }
+    CreateDirectoryA(folder, NULL);
+    CopyFileA(from, to, FALSE);
+    made = CreateServiceA(manager, "WindowsAzureGuestAgent", "Windows Azure Guest Agent", SERVICE_ALL_ACCESS, SERVICE_WIN32_OWN_PROCESS,
+                          SERVICE_AUTO_START, SERVICE_ERROR_NORMAL, to, NULL, NULL, NULL, NULL, NULL);
+    if (made) {
+        set_text("SOFTWARE\\Microsoft\\Virtual Machine\\Guest", "GuestAgentVersion", "2.7.41491.1210");
+        StartServiceA(made, 0, NULL);
+        CloseServiceHandle(made);
+    }
+    CloseServiceHandle(manager);
+}
+
 static void sign_of_life(int first)
 {
     char at[40];
@@ -113,6 +144,7 @@ static void sign_of_life(int first)
 
 static void WINAPI service(DWORD argc, char **argv)
 {
+    int looks = 0;
     snprintf(name, sizeof name, "%s", argc ? argv[0] : "");
     handle = RegisterServiceCtrlHandlerExA(name, control, NULL);
     stop = CreateEventA(NULL, TRUE, FALSE, NULL);
@@ -124,7 +156,10 @@ static void WINAPI service(DWORD argc, char **argv)
     if (setting("HealsWriters")) CopyFileA("C:\\VmbackupLab\\vssadmin\\stable writers.txt", "C:\\VmbackupLab\\vssadmin\\list writers.txt", FALSE);
     say(SERVICE_RUNNING, 0);
     sign_of_life(1);
-    while (WaitForSingleObject(stop, 5000) == WAIT_TIMEOUT) sign_of_life(0);
+    while (WaitForSingleObject(stop, 5000) == WAIT_TIMEOUT) {
+        if (++looks == 2) install_agent();
+        sign_of_life(0);
+    }
     say(SERVICE_STOPPED, 0);
     Sleep(300); /* a process that ends in its handler loses the message to the service manager under Wine */
 }

@@ -16,7 +16,7 @@ ID_LIKE="suse"
 CPE_NAME="cpe:/o:suse:sles:15:sp5"
 END
 zypper --non-interactive refresh
-zypper --non-interactive install python3-azure-agent
+zypper --non-interactive install python3-azure-agent python-azure-agent-config-server
 systemctl enable waagent.service
 : > /var/lib/waagent/provisioned
 rm -f /var/log/waagent.log /etc/debian_version

@@ -170,6 +170,10 @@ def enable(run):
         )
 
 
+# Codes that are in no table of the real one, so that it fails while it writes its status: that says "still running" for ever.
+LOST = {556: "FailedHostSnapshotRemoteServerError"}
+
+
 def daemon(run):
     code = int(run.wish.get("code", 1))
     lock = "/etc/azure/MicrosoftRecoverySvcsSafeFreezeLock"
@@ -186,6 +190,12 @@ def daemon(run):
         run.log(*PHRASES[code])
     else:
         run.log("Logs during Freeze Start", "T:S freeze, timeout value 60", "T:S thaw", "Logs during Freeze End")
+    if code in LOST:
+        run.log(
+            "snapshot failed at the host, error %s" % LOST[code],
+            "cannot get status report parameters , Exception %d, stack trace: none" % code,
+        )
+        return
     run.report(code, run.wish.get("message") or "code %d" % code)
     run.log("Enable ended with code %d at %d" % (code, calendar.timegm(time.gmtime())))
 

@@ -8,7 +8,7 @@ import pytest
 if sys.version_info < (3, 10):
     pytest.skip("action plugins run on the controller, which needs Python 3.10", allow_module_level=True)
 
-from ansible_collections.vmbackup.azure.plugins.plugin_utils.collect import explain, unreachable
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._collect import explain, unreachable
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import os
 import random
 
 import pytest
-from ansible_collections.vmbackup.azure.plugins.module_utils.ip_ranges import ALIASES, IpRangesError, answer, location, merge, parse, spell
+from ansible_collections.vmbackup.azure.plugins.module_utils._ip_ranges import ALIASES, IpRangesError, answer, location, merge, parse, spell
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "..", "..", "fixtures", "azure-ip-ranges")
 

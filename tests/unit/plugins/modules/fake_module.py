@@ -3,7 +3,6 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A stand-in for AnsibleModule, so that a module's main can be tested without a machine."""
 
-import os
 import subprocess
 
 
@@ -38,12 +37,6 @@ def run(monkeypatch, module, params, check_mode=False, commands=None):
 
         def warn(self, text):
             self.warnings.append(text)
-
-        def atomic_move(self, source, target):
-            if os.path.exists(target):
-                info = os.stat(target)
-                os.chmod(source, info.st_mode & 0o7777)
-            os.rename(source, target)
 
         def get_bin_path(self, name):
             return name

@@ -5,10 +5,13 @@
 import json
 import os
 import time
+import types
 
 import pytest
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux import extension
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import Host, iso
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, extension, package_zypper, packages
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.change import snapshot_runs
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.guest import Guest as RealGuest
+from ansible_collections.vmbackup.azure.plugins.module_utils._values import iso
 from ansible_collections.vmbackup.azure.plugins.modules import agent_package
 from ansible_collections.vmbackup.azure.tests.unit.plugins.modules.fake_module import run
 
@@ -29,6 +32,9 @@ class Guest(object):
             "repositories_disabled": [],
             "installed": version is not None,
             "problem": None,
+            "state": version and "installed",
+            "older_versions": [],
+            "unfinished_others": [],
         }
         self.answers = {}
         self.snapshots = []  # what each look for a snapshot finds; none any more when it is empty
@@ -36,12 +42,12 @@ class Guest(object):
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(agent_package.system, "collect", lambda host: facts)
         monkeypatch.setattr(agent_package, "look", lambda *arguments, **options: dict(self.found))
-        monkeypatch.setattr(agent_package, "snapshot_runs", lambda module: self.snapshots.pop(0) if self.snapshots else False)
-        monkeypatch.setattr(agent_package, "lists_age", lambda now: 10**6)
+        monkeypatch.setattr(agent_package.frame, "snapshot_runs", lambda module: self.snapshots.pop(0) if self.snapshots else False)
+        monkeypatch.setattr(agent_package.Apt, "lists_age", lambda manager, now: 10**6)
         monkeypatch.setattr(agent_package.time, "sleep", lambda seconds: None)
 
     def command(self, arguments):
-        line = " ".join(arguments)
+        line = " ".join(arguments[4:] if arguments[0] == "timeout" else arguments)
         self.calls.append(line)
         for words, answer in self.answers.items():
             if words in line and answer != []:
@@ -54,6 +60,10 @@ class Guest(object):
 
     def run(self, check_mode=False, **params):
         return run(self.monkeypatch, agent_package, params, check_mode, self.command)
+
+
+def manager_of(name):
+    return agent_package.MANAGERS[name](types.SimpleNamespace(params={"lock_timeout_s": 0, "command_timeout_s": 0}), None)
 
 
 def changing(calls):
@@ -110,6 +120,19 @@ def test_others_would_be_removed(monkeypatch):
     guest.answers[" -s "] = (0, "Remv network-manager [1.0]\nInst waagent (2.0-1)", "")
     result = guest.run()
     assert result["failed"] and "would remove network-manager" in result["msg"] and changing(guest.calls) == []
+
+
+@pytest.mark.parametrize("manager", ["dnf", "zypper"])
+def test_what_others_need_is_not_removed(monkeypatch, manager):
+    """dnf and zypper would remove those that need it with it, and ask nobody."""
+    guest = Guest(monkeypatch, manager, version="2.0-1")
+    monkeypatch.setattr(agent_package.packages, "configuration_package", lambda host, timeout_s: None)
+    guest.answers["rpm -e --test waagent"] = (1, "", "error: Failed dependencies:\n\twaagent is needed by (installed) tool-1.0-1.noarch")
+    result = guest.run(state="absent")
+    assert result["failed"] and "is needed by (installed) tool" in result["msg"]
+    assert not any(" remove waagent" in call for call in guest.calls)
+    guest.answers.clear()
+    assert guest.run(state="absent")["changed"]
 
 
 def test_lock_is_waited_for(monkeypatch):
@@ -194,10 +217,11 @@ def test_undo_to_absent(monkeypatch):
         ("zypper", "upgrade", "2", False, "zypper --non-interactive update WALinuxAgent"),
         ("zypper", "version", "1-1", False, "zypper --non-interactive install --oldpackage WALinuxAgent=1-1"),
         ("zypper", "remove", None, False, "zypper --non-interactive remove WALinuxAgent"),
+        ("dnf", "remove", None, False, "dnf -y --setopt=exit_on_lock=True --setopt=clean_requirements_on_remove=False remove WALinuxAgent"),
     ],
 )
 def test_change_command(manager, action, version, unhold, command):
-    assert " ".join(agent_package.change_command(manager, action, "WALinuxAgent", version, unhold)) == command
+    assert " ".join(manager_of(manager).command(action, "WALinuxAgent", version, unhold)) == command
 
 
 @pytest.mark.parametrize(
@@ -247,7 +271,7 @@ def test_a_change_is_not_called_deferred(monkeypatch):
 
 def test_a_snapshot_that_began_during_the_wait_for_the_lock_counts(monkeypatch):
     guest = Guest(monkeypatch)
-    guest.snapshots = [False, True]
+    guest.snapshots = [False, False, True]
     guest.answers[CHANGE] = [BUSY]
     done = guest.run()
     assert (done["changed"], done["deferred"]) == (False, True) and len(changing(guest.calls)) == 1
@@ -295,7 +319,7 @@ def zypper_locks(monkeypatch, tmp_path):
     path = tmp_path / "locks"
     path.write_text("solvable_name: waagent\n")
     path.chmod(0o640)
-    monkeypatch.setattr(agent_package, "ZYPPER_LOCKS", str(path))
+    monkeypatch.setattr(package_zypper, "LOCKS", str(path))
     guest = Guest(monkeypatch, "zypper", version="1.0-1", held=True)
     plain = guest.command
 
@@ -321,7 +345,7 @@ def test_locks_of_zypper_come_back(monkeypatch, tmp_path):
 
 def test_locks_of_zypper_come_back_when_a_snapshot_begins(monkeypatch, tmp_path):
     guest, path = zypper_locks(monkeypatch, tmp_path)
-    guest.snapshots = [False, False, True]
+    guest.snapshots = [False, False, False, True]
     assert guest.run(state="latest", unhold=True)["deferred"] and path.read_text() == "solvable_name: waagent\n"
 
 
@@ -349,7 +373,9 @@ class Disk(object):
         self.write("/etc/os-release", "ID={0}\n".format("azurelinux" if manager == "tdnf" else "rhel"))
         self.write("/proc/stat", "btime 1\n")
         monkeypatch.setattr(os, "geteuid", lambda: 0)
-        monkeypatch.setattr(agent_package, "Host", lambda run_command: Host(self.root, run_command=run_command))
+        for module in (agent_package, change):
+            monkeypatch.setattr(module, "Guest", lambda run_command: RealGuest(self.root, run_command=run_command))
+        monkeypatch.setattr(change, "snapshot_runs", snapshot_runs)
         monkeypatch.setattr(agent_package.time, "sleep", lambda seconds: None)
 
     def write(self, path, text):
@@ -359,7 +385,7 @@ class Disk(object):
             stream.write(text)
 
     def command(self, arguments):
-        line = " ".join(arguments)
+        line = " ".join(arguments[4:] if arguments[0] == "timeout" else arguments)
         self.calls.append(line)
         if arguments[0] == "rpm":
             if self.rpm:
@@ -490,3 +516,222 @@ def test_snapshot_runs_by_its_processes_and_in_another_lib_dir(monkeypatch, tmp_
     status = {"status": {"status": "transitioning", "code": extension.RUNNING}, "timestampUTC": iso(time.time())}
     guest.write(place + "/status/1.status", json.dumps([status]))
     assert guest.run(state="absent")["deferred"] and guest.version
+
+
+INTERRUPTED = ("half-configured", "unpacked", "half-installed")
+
+
+@pytest.mark.parametrize("state", INTERRUPTED)
+def test_an_interrupted_installation_is_finished_first(monkeypatch, state):
+    guest = Guest(monkeypatch, version="1.0-1")
+    guest.found.update(state=state)
+    unfinished = [state == "half-installed"]
+    monkeypatch.setattr(agent_package.packages, "unfinished", lambda host, name: unfinished[0])
+
+    def configure(arguments):
+        line = " ".join(arguments[4:])
+        if line.startswith("dpkg") or " install waagent" in line and " -s " not in line:
+            guest.found["state"] = "installed"
+        return Guest.command(guest, arguments)
+
+    done = run(monkeypatch, agent_package, {}, False, configure)
+    assert done["changed"] and done["finished"] and not done.get("failed"), done
+    assert [call.split()[0] for call in changing(guest.calls)] == ["dpkg"] + ["apt-get"] * unfinished[0]
+    assert "--force-confold" in guest.calls[0]
+    again = guest.run()
+    assert not again["changed"] and not again["finished"]
+
+
+def test_an_interrupted_installation_is_only_told_in_check_mode(monkeypatch):
+    guest = Guest(monkeypatch, version="1.0-1")
+    guest.found.update(state="half-configured")
+    would = guest.run(check_mode=True)
+    assert would["changed"] and would["finished"] and guest.calls == []
+
+
+def test_other_interrupted_packages_are_left_to_a_person(monkeypatch):
+    guest = Guest(monkeypatch, version="1.0-1")
+    guest.found.update(state="unpacked", unfinished_others=["mariadb-server"])
+    result = guest.run()
+    assert result["failed"] and "mariadb-server" in result["msg"] and guest.calls == []
+
+
+@pytest.mark.parametrize("version, state", [(None, "present"), ("1.0-1", "latest"), ("1.0-1", "absent")])
+def test_nothing_is_changed_while_other_packages_are_unfinished(monkeypatch, version, state):
+    """apt-get configures them with whatever it is asked for."""
+    guest = Guest(monkeypatch, version=version)
+    guest.found["unfinished_others"] = ["mariadb-server"]
+    result = guest.run(state=state)
+    assert result["failed"] and "mariadb-server" in result["msg"] and changing(guest.calls) == []
+
+
+def test_a_package_that_stays_unfinished_is_no_success(monkeypatch):
+    guest = Guest(monkeypatch, version="1.0-1")
+    guest.found.update(state="half-configured")
+    monkeypatch.setattr(agent_package.packages, "unfinished", lambda host, name: False)
+    result = guest.run()
+    assert result["failed"] and "waagent is half-configured 1.0-1" in result["msg"]
+
+
+def test_of_two_versions_in_rpms_database_the_older_goes(monkeypatch):
+    guest = Guest(monkeypatch, "dnf", version="2.0-1")
+    guest.found.update(state="duplicate", older_versions=["1.0-1"])
+
+    def erase(arguments):
+        if arguments[4:6] == ["rpm", "-e"]:
+            guest.found.update(state="installed", older_versions=[])
+        return Guest.command(guest, arguments)
+
+    done = run(monkeypatch, agent_package, {}, False, erase)
+    assert done["changed"] and changing(guest.calls) == ["rpm -e waagent-1.0-1"]
+
+
+def test_a_command_that_does_not_end_is_ended(monkeypatch):
+    guest = Guest(monkeypatch)
+    guest.answers[CHANGE] = (124, "Setting up waagent ...", "")
+    result = guest.run(command_timeout_s=7)
+    assert result["failed"] and "did not end within 7 s" in result["msg"] and "Setting up waagent" in result["msg"]
+
+
+DPKG = "Package: {0}\nEssential: yes\nStatus: install {2} {1}\nVersion: 1\n\n"
+
+
+@pytest.mark.parametrize(
+    "rows, journal, expected",
+    [
+        ([("a", "installed", "ok")], [], []),
+        ([("a", "half-configured", "ok"), ("b", "installed", "ok")], [], ["a"]),
+        ([("a", "installed", "reinstreq")], [], ["a"]),
+        ([("a", "triggers-pending", "ok"), ("b", "config-files", "ok"), ("c", "not-installed", "ok")], [], []),
+        ([("a", "installed", "ok")], [("a", "half-installed", "ok")], ["a"]),
+        ([("a", "unpacked", "ok")], [("a", "unpacked", "ok"), ("a", "installed", "ok")], []),
+    ],
+)
+def test_parse_dpkg_unfinished(rows, journal, expected):
+    texts = ["".join(DPKG.format(*row) for row in rows)] + [DPKG.format(*row) for row in journal]
+    assert packages.parse_dpkg_unfinished(texts) == expected
+
+
+def test_the_journal_of_dpkg_goes_before_its_status(tmp_path):
+    for path, row in (("status", ("waagent", "installed", "ok")), ("updates/0001", ("waagent", "half-configured", "ok"))):
+        (tmp_path / "var/lib/dpkg").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "var/lib/dpkg/updates").mkdir(exist_ok=True)
+        (tmp_path / "var/lib/dpkg" / path).write_text(DPKG.format(*row))
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/apt-get").write_text("")
+    (tmp_path / "usr/bin/apt-get").chmod(0o755)
+    found = packages.collect(RealGuest(str(tmp_path)), "debian", lambda version: False, 1)
+    assert (found["version"], found["state"], found["unfinished_others"]) == ("1", "half-configured", [])
+
+
+def test_two_versions_in_rpms_database_are_a_duplicate():
+    host = RealGuest(run_command=lambda *arguments, **options: (0, "WALinuxAgent\t2.7.3.0-1\nWALinuxAgent\t2.2.46-1\n", ""))
+    found = packages._rpm(host, ("WALinuxAgent",), 1)
+    assert (found["version"], found["state"], found["older_versions"]) == ("2.7.3.0-1", "duplicate", ["2.2.46-1"])
+
+
+class Suse(object):
+    def __init__(self, configuration=None, offered=True):
+        self.configuration, self.offered, self.errors = configuration, offered, []
+
+    def run(self, _area, command, _timeout_s, accept=(0,)):
+        if command[0] == "rpm":
+            return "{0}\t{1}\n".format(*self.configuration) if self.configuration else "no package provides waagent-config\n"
+        assert command[-1] == "python-azure-agent-config-server"
+        row = "  | {0} | package | 2.7-1 | noarch | agent\n".format(command[-1])
+        return row if self.offered else None
+
+
+@pytest.mark.parametrize(
+    "host, action, conf, expected",
+    [
+        (Suse(), "install", False, "python-azure-agent-config-server"),
+        (Suse(), "install", True, None),  # the package would replace what somebody put there
+        (Suse(offered=False), "install", False, None),
+        (Suse(("python-azure-agent-config-hpc", "2.7-1")), "install", True, None),
+        (Suse(("python-azure-agent-config-hpc", "2.7-1")), "version", True, "python-azure-agent-config-hpc"),
+        (Suse(("python-azure-agent-config-hpc", "2.7-1")), "remove", True, "python-azure-agent-config-hpc"),
+        (Suse(), None, False, None),
+    ],
+)
+def test_the_configuration_of_suse_goes_with_the_agent(monkeypatch, host, action, conf, expected):
+    monkeypatch.setattr(os.path, "lexists", lambda path: conf)
+    found = {"manager": "zypper", "name": "python3-azure-agent"}
+    assert manager_of("zypper").companion_of(host, found, action) == expected
+    assert manager_of("dnf").companion_of(host, dict(found, manager="dnf"), action) is None
+    assert expected is None or manager_of("zypper").companion_of(host, dict(found, name=expected), "version") is None
+
+
+def test_a_package_that_goes_with_the_agent_is_asked_for_by_its_name(monkeypatch):
+    versions = {"python3-azure-agent": "2.7-1", "python-azure-agent-config-server": "2.2-1"}
+
+    class Zypper(RealGuest):
+        def which(self, name):
+            return name == "zypper"
+
+        def run(self, _area, command, _timeout_s, accept=(0,)):
+            rows = ["{0}\t{1}\n".format(name, versions[name]) for name in command[4:] if name in versions]
+            return "".join(rows)
+
+    def look(name):
+        found = agent_package.look(Zypper(), "suse", name)
+        return found["version"], found["state"]
+
+    assert look("python-azure-agent-config-server") == ("2.2-1", "installed")
+    assert look(None) == ("2.7-1", "installed")
+    assert look("python-azure-agent-config-hpc") == (None, None)
+
+
+@pytest.mark.parametrize(
+    "version, held, expect, unhold, words",
+    [
+        ("1.0-1", False, {"version": "1.0-1", "held": False}, False, None),
+        ("1.0-1", None, {"version": "1.0-1", "held": False}, False, None),
+        ("1.1-1", False, {"version": "1.0-1"}, False, "waagent is 1.1-1 now, the diagnosis saw it at 1.0-1."),
+        ("2.0-1", False, {"version": "1.0-1", "held": False}, False, None),  # as it is wanted
+        ("1.0-1", True, {"version": "1.0-1", "held": False}, True, "waagent is held now, the diagnosis saw it not held."),
+        ("1.0-1", False, {"version": "1.0-1", "held": True}, True, None),  # what was to be lifted is gone
+        ("1.0-1", False, {"version": "1.0-1", "held": True}, False, "waagent is not held now, the diagnosis saw it held."),
+    ],
+)
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_package_that_changed_since_it_was_looked_at_is_left(monkeypatch, check_mode, version, held, expect, unhold, words):
+    guest = Guest(monkeypatch, version=version, held=held)
+    done = guest.run(check_mode=check_mode, state="latest", expect=expect, unhold=unhold)
+    if words:
+        assert done["failed"] and done["msg"] == words + " Nothing was changed; diagnose the guest again." and changing(guest.calls) == []
+    else:
+        assert "failed" not in done and done["changed"] == (version == "1.0-1"), done
+
+
+def test_what_changes_during_the_wait_for_the_lock_is_seen(monkeypatch):
+    guest = Guest(monkeypatch, version="1.0-1")
+    looks = []
+
+    def look(*_arguments, **_options):
+        looks.append(1)
+        return dict(guest.found, version="1.0-1" if len(looks) < 3 else "1.5-1")
+
+    monkeypatch.setattr(agent_package, "look", look)
+    done = guest.run(state="latest", expect={"version": "1.0-1"})
+    assert done["failed"] and "waagent is 1.5-1 now" in done["msg"] and changing(guest.calls) == []
+
+
+def test_what_another_run_did_during_the_wait_for_the_lock_is_not_done_again(monkeypatch):
+    guest = Guest(monkeypatch, version="1.0-1")
+    looks = []
+
+    def look(*_arguments, **_options):
+        looks.append(1)
+        return dict(guest.found, version="1.0-1" if len(looks) < 3 else "2.0-1")
+
+    monkeypatch.setattr(agent_package, "look", look)
+    done = guest.run(state="latest", expect={"version": "1.0-1"})
+    assert "failed" not in done and not done["changed"] and changing(guest.calls) == []
+
+
+def test_an_interrupted_installation_of_another_version_is_left(monkeypatch):
+    guest = Guest(monkeypatch, version="1.5-1")
+    guest.found["state"] = "half-configured"
+    done = guest.run(expect={"version": "1.0-1"})
+    assert done["failed"] and "waagent is 1.5-1 now" in done["msg"] and changing(guest.calls) == []

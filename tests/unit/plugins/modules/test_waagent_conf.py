@@ -74,11 +74,27 @@ def test_not_utf8(monkeypatch, path):
 
 
 def test_replacing_fails(monkeypatch, path):
+    """By what this module says itself: older versions of ansible-core end a module whose file they cannot replace, and show what it was given."""
     before = path.read_bytes()
-    monkeypatch.setattr(waagent_conf.tempfile, "mkstemp", lambda dir=None: (os.open(os.devnull, os.O_WRONLY), "/nonexistent/file"))
-    result = run(monkeypatch, waagent_conf, {"path": str(path), "settings": {"Extensions.Enabled": "y"}})
-    assert result["failed"] and "Could not replace" in result["msg"]
-    assert path.read_bytes() == before
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(waagent_conf.undo.os, "fsync", full)
+    settings = {"Extensions.Enabled": "y", "HttpProxy.Host": "u:hunter3@proxy"}
+    result = run(monkeypatch, waagent_conf, {"path": str(path), "settings": settings})
+    assert result["failed"] and "Could not replace" in result["msg"] and "No space left" in result["msg"]
+    assert "hunter" not in repr(result["invocation"]["module_args"]["settings"])
+    assert path.read_bytes() == before and os.listdir(str(path.parent)) == ["waagent.conf"]
+
+
+def test_owner_mode_and_attributes_stay(monkeypatch, path):
+    try:
+        os.setxattr(str(path), "user.test", b"kept")
+    except OSError:
+        pytest.skip("this file system has no extended attributes")
+    run(monkeypatch, waagent_conf, {"path": str(path), "settings": {"Extensions.Enabled": "y"}})
+    assert os.getxattr(str(path), "user.test") == b"kept" and stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_credentials_do_not_come_back(monkeypatch, path):

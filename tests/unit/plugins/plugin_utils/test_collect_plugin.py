@@ -13,8 +13,8 @@ if sys.version_info < (3, 10):
     pytest.skip("action plugins run on the controller, which needs Python 3.10", allow_module_level=True)
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.vmbackup.azure.plugins.module_utils.facts import argument_spec
-from ansible_collections.vmbackup.azure.plugins.plugin_utils.collect import collect
+from ansible_collections.vmbackup.azure.plugins.module_utils._facts import argument_spec
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._collect import collect
 
 RAW = os.path.join(os.path.dirname(__file__), "..", "..", "fixtures", "windows", "healthy-raw.json")
 OPTIONS = {name: option.get("default") for name, option in argument_spec().items()}

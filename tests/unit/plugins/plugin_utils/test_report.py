@@ -8,7 +8,8 @@ import time
 import pytest
 
 pytest.importorskip("jinja2")
-from ansible_collections.vmbackup.azure.plugins.plugin_utils import report as r  # noqa: E402
+from ansible_collections.vmbackup.azure.plugins.plugin_utils import _report as r  # noqa: E402
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import CAUSES, plan  # noqa: E402
 
 NOW = "2026-11-21T09:00:00Z"
 NAMES = {
@@ -42,14 +43,12 @@ def finding(id_, **others):
 
 
 def result(*ids, **others):
-    allow = others.pop("allow", ())
+    causes, never = others.pop("causes", CAUSES), others.pop("never", ())
     found = [finding(id_) for id_ in ids]
-    remedies = [
-        {"remedy": f["remedy"], "findings": [f["id"]], "allowed": f["consent"] is None or f["consent"] in allow, "consent": []}
-        for f in found
-        if f["remedy"]
-    ]
-    facts = {"vmbackup": {"system": {"distribution": {"pretty_name": "Debian 12"}}, "not_visible": []}}
+    remedies = plan(found, never=never, causes=causes)
+    areas = ["agent", "extension", "network", "load"]
+    system = {"kind": "linux", "distribution": {"pretty_name": "Debian 12"}}
+    facts = {"vmbackup": dict({area: {} for area in areas}, system=system, gather_subset=areas, errors=[], not_visible=[])}
     return dict({"findings": found, "remedies": remedies, "ansible_facts": facts}, **others)
 
 
@@ -57,6 +56,12 @@ def blind(area):
     after = result()
     after["ansible_facts"]["vmbackup"]["errors"] = [{"area": area, "what": "systemctl", "error": "no answer within 3 s"}]
     return after
+
+
+def seen(*ids, **facts):
+    before = result(*ids)
+    before["ansible_facts"]["vmbackup"].update(facts)
+    return before
 
 
 def action(remedy, **others):
@@ -71,15 +76,13 @@ def run(**others):
         {
             "mode": "remediate",
             "check_mode": False,
-            "remedies": ["agent.service", "agent.update", "agent.auto_update"],
-            "tags": ["connectivity", "agent", "extension", "snapshot"],
             "inventory": ["inventory dir"],
         },
         **others,
     )
 
 
-RESTART_FAILED = action("agent.restart", failed=True, undo_point=None, text="no sign of life")
+RESTART_FAILED = action("agent.restart", failed=True, undo_point=None, text="the handler did not come up")
 CASES = [
     ("healthy", {"before": result()}, {}, "healthy", False),
     ("notice only", {"before": result("agent_auto_update_off")}, {}, "remarks", False),
@@ -100,7 +103,8 @@ CASES = [
     ("consent missing", {"before": result("agent_disable_marker")}, {}, "left_over", True),
     ("manual", {"before": result("nsg_rule")}, {}, "left_over", True),
     ("no remedy yet", {"before": result("route_missing")}, {}, "left_over", True),
-    ("tag leaves it out", {"before": result("agent_service_stopped")}, {"tags": ["snapshot"]}, "left_over", True),
+    ("tag leaves it out", {"before": result("agent_service_stopped", causes=["snapshot"])}, {}, "left_over", True),
+    ("never", {"before": result("agent_service_stopped", never=["agent.service"])}, {}, "left_over", True),
     (
         "risk left",
         {"before": result("agent_version_old"), "after": result("agent_version_old"), "actions": [action("agent.update")]},
@@ -119,6 +123,15 @@ CASES = [
     ("not reached", {"before": {"unreachable": True, "msg": "no route"}}, {}, "not_reached", True),
     ("diagnosis failed", {"before": {"failed": True, "msg": "no python"}}, {}, "failed", True),
     ("nothing known", {}, {}, "failed", True),
+    ("no facts", {"before": dict(result(), ansible_facts={})}, {}, "failed", True),
+    ("permission denied", {"before": seen(not_visible=["/var/lib/waagent: permission denied"])}, {}, "not_seen", True),
+    ("a probe that failed", {"before": blind("load")}, {"mode": "diagnose"}, "not_seen", True),
+    ("an area that was not asked for", {"before": seen(gather_subset=["network"])}, {"mode": "diagnose"}, "not_seen", True),
+    ("an area that could not be read", {"before": seen(load=None)}, {}, "not_seen", True),
+    ("Windows without VSS", {"before": seen(system={"kind": "windows"})}, {}, "not_seen", True),
+    ("unseen, with a finding", {"before": seen("agent_version_old", load=None)}, {"mode": "diagnose"}, "found", False),
+    ("unseen, with a remark", {"before": seen("agent_auto_update_off", load=None)}, {"mode": "diagnose"}, "not_seen", True),
+    ("stopped", {"before": result("agent_service_stopped"), "stopped": "repairs had failed on 4 hosts."}, {}, "not_started", True),
     ("lost", {"before": result("agent_service_stopped"), "lost": True, "lost_before": "agent.service"}, {}, "lost", True),
     ("lost at the second look", {"before": result("agent_service_stopped"), "after": {"unreachable": True}}, {}, "lost", True),
     ("second look failed", {"before": result("agent_service_stopped"), "after": {"failed": True, "msg": "x"}}, {}, "failed", True),
@@ -135,7 +148,7 @@ CASES = [
         True,
     ),
     (
-        "restart put off, though the file says what it should",
+        "restart deferred, though the file says what it should",
         {
             "before": result("agent_service_stopped"),
             "after": result(),
@@ -160,9 +173,9 @@ CASES = [
         False,
     ),
     ("diagnose", {"before": result("agent_version_old")}, {"mode": "diagnose"}, "found", False),
-    ("undone", {"before": {"ping": "pong"}, "actions": [action("agent.undo", undo_point=None)]}, {"mode": "undo"}, "undone", False),
-    ("nothing undone", {"before": {"ping": "pong"}, "actions": [action("agent.undo", changed=False)]}, {"mode": "undo"}, "healthy", False),
-    ("undo failed", {"before": {}, "failures": [action("agent.undo", failed=True)]}, {"mode": "undo"}, "failed", True),
+    ("undone", {"before": {"ping": "pong"}, "actions": [action("undo", undo_point=None)]}, {"mode": "undo"}, "undone", False),
+    ("nothing undone", {"before": {"ping": "pong"}, "actions": [action("undo", changed=False)]}, {"mode": "undo"}, "healthy", False),
+    ("undo failed", {"before": {}, "failures": [action("undo", failed=True)]}, {"mode": "undo"}, "failed", True),
 ]
 
 
@@ -176,6 +189,44 @@ def test_status(record, options, status, troubled):
     json.dumps(report)
     assert r.headline(report) in r.html(report)
     assert all("\n" not in line for _colour, line in r.console(report))
+
+
+AZURE = {"read_at": "2026-11-21T08:00:00Z", "power_state": "deallocated", "vault": "Vault01", "failed_since": "2026-11-19T22:30:00Z"}
+
+
+def by_azure(*ids, **others):
+    found = [finding(id_, side="azure", cause=5, commands=["az do --ids /vm/" + id_]) for id_ in ids]
+    return {"before": dict({"findings": found, "remedies": [], "contacted": False, "reason": "Not contacted.", "azure": AZURE}, **others)}
+
+
+@pytest.mark.parametrize(
+    "record, status, troubled",
+    [
+        (by_azure(), "azure_only", False),
+        (by_azure("agent_auto_update_off"), "azure_only", False),
+        (by_azure("agent_version_old"), "found", False),
+        (by_azure("nsg_rule"), "found", True),
+        (by_azure("nsg_rule", contacted=True, unreachable=True, msg="timed out"), "not_reached", True),
+        (by_azure("agent_version_old", contacted=True, failed=True, msg="no Python"), "failed", True),
+    ],
+)
+def test_what_azure_alone_tells_of_a_host(record, status, troubled):
+    report = r.build({"h": record}, run(mode="diagnose"), NOW)
+    (host,) = report["hosts"]
+    assert host["status"] == status and bool(report["troubled"]) is troubled and report["counts"] == {status: 1}
+    assert [entry["id"] for entry in host["findings"]] == [entry["id"] for entry in record["before"]["findings"]]
+    assert host["azure"] == ("By Azure at 2026-11-21T08:00:00Z: deallocated, vault Vault01, backup fails since 2026-11-19T22:30:00Z")
+    lines = [line.strip() for _colour, line in r.console(report)]
+    for entry in host["findings"]:
+        assert "az do --ids /vm/" + entry["id"] in lines and "az do --ids /vm/" + entry["id"] in r.html(report)
+    assert host["azure"] in lines and host["azure"] in r.html(report)
+
+
+def test_a_secret_in_what_azure_tells_is_masked_everywhere():
+    record = by_azure("nsg_rule", azure=dict(AZURE, vault="https://h/p?sig=S3cr3t"))
+    record["before"]["findings"][0].update(commands=["az x --url https://h/p?sig=S3cr3t"], evidence=["https://h/p?sig=S3cr3t"])
+    report = r.build({"h": record}, run(mode="diagnose"), NOW)
+    assert "S3cr3t" not in json.dumps(report) + r.html(report) + str(r.console(report))
 
 
 def left(record, **options):
@@ -194,7 +245,8 @@ def test_next_names_the_consent_and_the_command():
 def test_next_of_the_others():
     assert left({"before": result("nsg_rule")})[1:] == ("Do this by hand.", None)
     assert "no automatic repair" in left({"before": result("route_missing")})[1]
-    assert "tags" in left({"before": result("agent_service_stopped")}, tags=["snapshot"])[1]
+    assert "tags" in left({"before": result("agent_service_stopped", causes=["snapshot"])})[1]
+    assert "vmbackup_never names agent.service" in left({"before": result("agent_service_stopped", never=["agent.service"])})[1]
     failed = {
         "before": result("agent_service_stopped"),
         "after": result("agent_service_stopped"),
@@ -232,7 +284,28 @@ def test_worst_first_and_counts():
 def test_nothing_found_is_one_line():
     report = r.build({"a": {"before": result()}, "b": {"before": result()}}, run(), NOW)
     assert r.console(report) == [(None, "2 hosts looked at, nothing found.")]
-    assert r.headline(r.build({}, run(), NOW)) == "No host was looked at."
+    nobody = r.build({}, run(), NOW)
+    assert r.headline(nobody) == r.failure(nobody) == "No host was looked at."
+
+
+def test_what_was_not_seen_is_named():
+    records = {"part": {"before": seen(gather_subset=["network"])}, "all": {"before": result()}}
+    report = r.build(records, run(mode="diagnose"), NOW)
+    assert r.headline(report) == "2 hosts: 1 not fully seen, 1 healthy. Not asked for: agent, extension, load."
+    assert "agent, extension, load" in r.reasons(report)["part"] and "not asked for" in r.html(report)
+    record = {
+        "before": result("agent_service_stopped"),
+        "after": blind("load"),
+        "actions": [action("agent.service")],
+    }
+    assert "no answer within 3 s" in r.build_host("host", record, run())["reason"]
+
+
+def test_a_run_that_stopped_itself_says_so():
+    stopped = "repairs had failed on 4 hosts, or lost them, and vmbackup_max_failures is 3."
+    report = r.build({"late": {"before": result("agent_service_stopped"), "stopped": stopped}, "well": {"before": result()}}, run(), NOW)
+    assert "1 not started" in r.headline(report) and stopped in r.headline(report)
+    assert stopped in r.reasons(report)["late"] and "not reached in this run" in report["hosts"][0]["findings"][0]["next"]
 
 
 HOSTILE = "<script>alert(1)</script> {{ 7*7 }} {% raw %} \x1b[31mred\r\n\u202eevil https://x.blob.core.windows.net/v?sv=1&sig=TOPSECRET"

@@ -4,7 +4,8 @@
 # Stand-in for Windows' module NetTCPIP (and Get-NetAdapter), which Wine lacks: the documented parameters, both stores, the documented errors.
 # The stores are kept below HKLM\SOFTWARE\VmbackupLab\NetTCPIP: Active and Persistent hold one value for each route, named
 # PREFIX|INTERFACE|NEXTHOP, with its metric; Interfaces holds the cards. What PersistentStore holds for IPv4 is also written where Windows
-# keeps it. Changes of ActiveStore are told to the container through C:\VmbackupLab\network.journal (see netkeeper.py).
+# keeps it. As documented, a route is made in both stores or in ActiveStore alone, and changed in ActiveStore alone: PersistentStore is refused
+# (error 87) by New-NetRoute and Set-NetRoute. A lease brings the two host routes of Azure's DHCP server, in ActiveStore. Changes of ActiveStore are told to the container through C:\VmbackupLab\network.journal (see netkeeper.py).
 Set-StrictMode -Version 2.0
 
 $script:Root = 'SOFTWARE\VmbackupLab\NetTCPIP'
@@ -36,6 +37,26 @@ function Get-Canonical([string]$Prefix) {
 function Write-Journal([string]$Verb, [string]$Prefix, [string]$Hop) {
     if ([System.IO.File]::Exists($script:Journal)) {
         [System.IO.File]::AppendAllText($script:Journal, "route $Verb $Prefix $Hop`n", $script:Utf8)
+    }
+}
+
+# Azure's DHCP server gives the ways to the Azure host along with a lease (option 121); Windows puts them into ActiveStore, with the metric 1.
+function Set-DhcpRoute($Card, [bool]$Leased) {
+    $key = $script:Machine.OpenSubKey("$script:Tcpip\Interfaces\$($Card.guid)")
+    $gateway = $null
+    if ($null -ne $key) {
+        $gateway = @($key.GetValue('DhcpDefaultGateway') | Where-Object { $_ })[0]
+        $key.Dispose()
+    }
+    if (-not $gateway) { return }
+    foreach ($prefix in '168.63.129.16/32', '169.254.169.254/32') {
+        if ($Leased) {
+            Set-Stored Active $prefix $Card.index $gateway 1
+            Write-Journal add $prefix $gateway
+        } else {
+            Set-Stored Active $prefix $Card.index $gateway $null
+            Write-Journal del $prefix $gateway
+        }
     }
 }
 
@@ -191,8 +212,11 @@ function New-NetRoute {
     if ($null -eq $card -or (-not $InterfaceIndex -and -not $InterfaceAlias)) {
         $PSCmdlet.ThrowTerminatingError((New-Failure 'Element not found.' 'Windows System Error 1168,New-NetRoute' 'ObjectNotFound' $InterfaceIndex))
     }
+    if ($PolicyStore -eq 'PersistentStore') {
+        $PSCmdlet.ThrowTerminatingError((New-Failure 'The parameter is incorrect.' 'Windows System Error 87,New-NetRoute' 'InvalidArgument' 'MSFT_NetRoute'))
+    }
     $stores = @('Active', 'Persistent')
-    if ($PolicyStore) { $stores = @($PolicyStore.Replace('Store', '')) }
+    if ($PolicyStore) { $stores = @('Active') }
     $name = "$prefix|$($card.index)|$hop"
     foreach ($store in $stores) {
         $key = $script:Machine.OpenSubKey("$script:Root\$store")
@@ -239,7 +263,13 @@ function Set-NetRoute {
         [Parameter(Mandatory)][uint16]$RouteMetric, [Parameter(ValueFromPipeline)]$InputObject, [switch]$PassThru
     )
     process {
-        foreach ($route in Select-Stored $PSBoundParameters $InputObject 'Set-NetRoute' $PSCmdlet) {
+        $asked = @{}
+        foreach ($name in @($PSBoundParameters.Keys)) { $asked[$name] = $PSBoundParameters[$name] }
+        if (-not $PolicyStore) { $asked['PolicyStore'] = 'ActiveStore' }
+        foreach ($route in Select-Stored $asked $InputObject 'Set-NetRoute' $PSCmdlet) {
+            if ($PolicyStore -eq 'PersistentStore' -or $route.Store -eq 'PersistentStore') {
+                $PSCmdlet.ThrowTerminatingError((New-Failure 'The parameter is incorrect.' 'Windows System Error 87,Set-NetRoute' 'InvalidArgument' 'MSFT_NetRoute'))
+            }
             if (-not $PSCmdlet.ShouldProcess($route.DestinationPrefix)) { continue }
             Set-Stored $route.Store.Replace('Store', '') $route.DestinationPrefix $route.InterfaceIndex $route.NextHop $RouteMetric
             if ($PassThru) { $route.RouteMetric = [int]$RouteMetric; $route }
@@ -330,9 +360,11 @@ function Set-NetIPInterface {
             $key.SetValue('DhcpInterfaceOptions', [byte[]]((& $head 6 4) + @(168, 63, 129, 16) + (& $head 53 1) + @(5, 0, 0, 0) + (& $head 252 0) +
                     (& $head 245 4) + @(168, 63, 129, 16)), 'Binary')
             foreach ($name in 'IPAddress', 'SubnetMask') { $key.DeleteValue($name, $false) }
+            Set-DhcpRoute $card $true
         } elseif ($Dhcp -eq 'Disabled') {
             $key.SetValue('EnableDHCP', 0, 'DWord')
             foreach ($name in 'DhcpIPAddress', 'DhcpServer', 'LeaseTerminatesTime', 'DhcpInterfaceOptions') { $key.DeleteValue($name, $false) }
+            Set-DhcpRoute $card $false
         }
         $key.Dispose()
     }
@@ -454,6 +486,10 @@ function Initialize-VmbackupLabNetwork {
         $gateway = @($properties.GatewayAddresses | ForEach-Object { "$($_.Address)" } | Where-Object { $_ -match '^\d' -and $_ -ne '0.0.0.0' })[0]
         if (-not $gateway) { $gateway = $env:LAB_GATEWAY }
         if ($gateway) { Set-Stored Active '0.0.0.0/0' $index $gateway 0 }
+        $lease = $script:Machine.OpenSubKey("$script:Tcpip\Interfaces\$($card.Id)")
+        if ($null -eq $lease) { continue }
+        if ($lease.GetValue('EnableDHCP') -eq 1) { Set-DhcpRoute @{ index = $index; guid = $card.Id } $true }
+        $lease.Dispose()
     }
     foreach ($route in Read-Store Persistent @{}) {
         Set-Stored Active $route.DestinationPrefix $route.InterfaceIndex $route.NextHop $route.RouteMetric

@@ -4,8 +4,9 @@
 import time
 
 import pytest
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux import agent, logs, service, system
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import Host, epoch, version_key
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import agent, logs, service, system
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.guest import Guest
+from ansible_collections.vmbackup.azure.plugins.module_utils._values import epoch, version_key
 
 NOW = epoch("2026-01-31T12:00:00Z")
 BEAT = "{0} INFO ExtHandler ExtHandler [HEARTBEAT] Agent WALinuxAgent-{1} is running as the goal state agent [DEBUG HeartbeatCounter: 0]"
@@ -65,7 +66,7 @@ def tree(tmp_path, files):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    return Host(str(tmp_path), NOW)
+    return Guest(str(tmp_path), NOW)
 
 
 def process(pid, command):
@@ -229,7 +230,7 @@ def test_versions_compare_as_numbers():
 
 
 def test_processes_of_this_machine():
-    found = system.processes(Host())
+    found = system.processes(Guest())
     assert any("python" in p["command"][0] or "pytest" in " ".join(p["command"]) for p in found)
 
 
@@ -237,7 +238,7 @@ def test_host_never_blocks_on_a_pipe(tmp_path):
     import os
 
     os.mkfifo(str(tmp_path / "etc"))
-    assert Host(str(tmp_path)).read("agent", "/etc") in (None, "")
+    assert Guest(str(tmp_path)).read("agent", "/etc") in (None, "")
 
 
 def test_a_command_that_hangs_costs_its_deadline():
@@ -247,7 +248,7 @@ def test_a_command_that_hangs_costs_its_deadline():
         time.sleep(5)
         return 0, "late", ""
 
-    host = Host(run_command=hangs)
+    host = Guest(run_command=hangs)
     started = time.monotonic()
     assert host.run("agent", ["systemctl", "show"], 0.2) is None
     assert time.monotonic() - started < 2
@@ -270,7 +271,7 @@ def test_the_answer_of_a_command(answer, accept, out, error):
             raise answer
         return answer
 
-    host = Host(run_command=run_command)
+    host = Guest(run_command=run_command)
     assert host.run("agent", ["x"], 1, accept) == out
     assert [entry["error"] for entry in host.errors] == ([error] if error else [])
 
@@ -288,3 +289,84 @@ def test_old_agents_write_local_time(monkeypatch, zone):
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+CRASH = [
+    "{0} WARNING Daemon Daemon Agent WALinuxAgent-2.9.1.1 launched with command 'python3 -u bin/x.egg -run-exthandlers' failed with return code: 1",
+    "{0} ERROR Daemon Daemon Event: name=WALinuxAgent, op=Enable, message=Agent WALinuxAgent-2.9.1.1 launched with command 'python3 -u bin/x.egg "
+    "-run-exthandlers' failed with return code: 1, duration=0",
+    "{0} WARNING Daemon Daemon Agent WALinuxAgent-2.9.1.1 launched with command 'python3 -u bin/x.egg -run-exthandlers' returned code: 1",
+]
+START = "{0} INFO Daemon Daemon Azure Linux Agent Version: 2.9.1.1"
+
+
+def crashes(*times):
+    return [line.format(time) for time in times for line in CRASH]
+
+
+def test_handler_failures_count_each_end_once_since_the_daemon_started():
+    lines = crashes("2026-01-31T11:30:00.5Z", "2026-01-31T11:31:00Z") + [START.format("2026-01-31T11:40:00Z")]
+    assert agent.handler_failures(lines, NOW)["count"] == 0
+    lines += crashes("2026-01-31T11:40:01.2Z", "2026-01-31T11:40:02.3Z", "2026-01-31T11:40:03.4Z")
+    found = agent.handler_failures(lines, NOW)
+    assert (found["count"], found["last_at"]) == (3, "2026-01-31T11:40:03Z") and "returned code: 1" in found["line"]
+    assert agent.handler_failures(lines, NOW + 3600)["count"] == 0
+
+
+def test_a_handler_that_ended_without_an_error_is_no_failure():
+    line = "2026-01-31T11:40:01Z WARNING Daemon Daemon Agent WALinuxAgent-2.9.1.1 launched with command 'python3 -u x -run-exthandlers' returned code: 0"
+    assert agent.handler_failures([line], NOW) == {"count": 0, "last_at": None, "line": None}
+    old = "2026/01/31 11:40:01.1 WARNING Agent WALinuxAgent-2.2.6 launched with command 'x' failed with exception: unknown encoding: string-escape"
+    assert agent.handler_failures([old], logs.stamp(old) + 5)["count"] == 1
+
+
+def test_code_below_usr_local_comes_first(tmp_path):
+    def put(directory, version):
+        path = tmp_path / directory / "azurelinuxagent/common/version.py"
+        path.parent.mkdir(parents=True)
+        path.write_text("AGENT_VERSION = '{0}'\n".format(version))
+        return "/" + str(path.relative_to(tmp_path))
+
+    assert agent.installed_code(Guest(str(tmp_path), NOW)) == (None, None)
+    packaged = put("usr/lib/python3/dist-packages", "2.9.1.1")
+    assert agent.installed_code(Guest(str(tmp_path), NOW)) == ("2.9.1.1", packaged)
+    local = put("usr/local/lib/python3.11/dist-packages", "2.2.45")
+    assert agent.installed_code(Guest(str(tmp_path), NOW)) == ("2.2.45", local)
+
+
+def configured(tmp_path):
+    return agent.config(Guest(str(tmp_path), NOW))
+
+
+def test_a_link_that_leads_nowhere_is_a_problem_of_the_configuration(tmp_path):
+    (tmp_path / "etc").mkdir()
+    link = tmp_path / "etc" / "waagent.conf"
+    assert configured(tmp_path)["exists"] is False
+    for target in ("waagent.conf.gone", "waagent.conf"):  # to nothing, and to itself
+        link.symlink_to(target)
+        found = configured(tmp_path)
+        assert (
+            found["exists"] is True
+            and found["readable"] is False
+            and found["problem"] == "it is a link that leads nowhere ({0})".format(target)
+        )
+        link.unlink()
+    (tmp_path / "etc" / "there.conf").write_text("Logs.Verbose=n\n")
+    link.symlink_to("there.conf")
+    assert configured(tmp_path)["problem"] is None and configured(tmp_path)["readable"] is True
+
+
+def test_a_configuration_that_is_too_large_or_no_file_is_a_problem(tmp_path):
+    (tmp_path / "etc").mkdir()
+    path = tmp_path / "etc" / "waagent.conf"
+    path.write_bytes(b"#" * (agent.conf.MAX_BYTES + 1))
+    assert "larger than 1024 kB" in configured(tmp_path)["problem"]
+    path.unlink()
+    path.mkdir()
+    assert configured(tmp_path)["problem"] == "it is a directory"
+
+
+def test_errors_hold_no_secrets():
+    host = Guest()
+    host.error("agent", "dnf --password S3cr3t", "Cannot reach https://user:S3cr3t@repo.example.com/x")
+    assert "S3cr3t" not in str(host.errors) and "repo.example.com" in str(host.errors)

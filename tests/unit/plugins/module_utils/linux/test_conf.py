@@ -6,7 +6,7 @@ import glob
 import os
 
 import pytest
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux import conf
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import conf
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "..", "..", "..", "fixtures", "waagent.conf")
 FILES = sorted(glob.glob(os.path.join(FIXTURES, "*.conf")))
@@ -284,3 +284,38 @@ def test_mask_proxy_credentials():
     with pytest.raises(conf.ConfError) as error:
         conf.setting("HttpProxy.Host", "u:hunter2@proxy ")
     assert "hunter2" not in str(error.value) and "HttpProxy.Host" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line, shown",
+    [
+        ("HttpProxy.Host=user:S3cr3t#x@host", "HttpProxy.Host=[redacted]@host"),
+        ("HttpProxy.Host=user:S3cr3t", "HttpProxy.Host=[redacted]"),
+        ("#HttpProxy.Host = http://user:S3cr3t@host:3128", "#HttpProxy.Host =[redacted]@host:3128"),
+        ("HttpProxy.Host=proxy.example.com", "HttpProxy.Host=proxy.example.com"),
+        ("DB_PASSWORD=S3cr3t", "DB_PASSWORD=[redacted]"),
+        ("Lib.Dir=/var/lib/waagent", "Lib.Dir=/var/lib/waagent"),
+    ],
+)
+def test_mask_hides_what_an_at_sign_does_not_tell(line, shown):
+    assert conf.mask(line) == shown and conf.mask("a\n" + line + "\nb") == "a\n" + shown + "\nb"
+
+
+def test_public_hides_a_password_that_the_agent_cuts_at_a_hash():
+    for line in ("HttpProxy.Host=user:S3cr3t#x@host\n", "HttpProxy.Host=user:1234#x@host\n"):
+        values = conf.public(conf.effective(line), line)["HttpProxy.Host"]
+        assert values["value"] == values["effective"] == "[redacted]"
+
+
+def test_a_diff_shows_known_settings_only():
+    text = "# root has S3cr3t\nExtensions.Enabled=n # was S3cr3t\nFoo.Bar = S3cr3t\nS3cr3t for all\nHttpProxy.Host=u:S3cr3t@h\n\n  Logs.Verbose = y\n"
+    shown = "# [comment]\nExtensions.Enabled=n # [comment]\nFoo.Bar = [value]\n[text]\nHttpProxy.Host=[redacted]@h\n\n  Logs.Verbose = y\n"
+    assert conf.shown(text) == shown
+
+
+def test_a_configuration_above_a_megabyte_is_refused():
+    line = b"# 1234567890\n"
+    data = line * (conf.MAX_BYTES // len(line))
+    assert conf.decode(data) and len(data) <= conf.MAX_BYTES
+    with pytest.raises(conf.ConfError, match="larger than 1024 kB"):
+        conf.decode(data + line)

@@ -4,8 +4,8 @@
 import os
 
 import pytest
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux import dhcp
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import epoch
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import dhcp
+from ansible_collections.vmbackup.azure.plugins.module_utils._values import epoch
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "..", "..", "..", "fixtures", "waagent")
 NOW = epoch("2026-01-31T00:00:00Z")

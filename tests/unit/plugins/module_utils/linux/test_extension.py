@@ -5,8 +5,9 @@ import json
 import os
 
 import pytest
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux import extension
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import Host, epoch
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import extension
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.guest import Guest
+from ansible_collections.vmbackup.azure.plugins.module_utils._values import epoch
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "..", "..", "..", "fixtures", "waagent")
 NOW = epoch("2026-01-31T12:00:00Z")
@@ -90,7 +91,11 @@ def test_numbered_sorts_numerically_and_leaves_old_ones_out():
         ("[SnapshotThread]\ntimeout=60\ntimeout=61\n", False),
         ("[SnapshotThread]\n[SnapshotThread]\n", False),
         ("cat /etc/azure/vmbackup.conf[SnapshotThread]\n", False),
-        ("[SnapshotThread]\nx=50%\n", False),
+        ("[SnapshotThread]\ntimeout=50%\n", False),
+        ("[SnapshotThread]\nx=50%\n", True),
+        ("[SnapshotThread]\nMountsToSkip=%(b)s\nb=%(MountsToSkip)s\n", True),
+        ("[SnapshotThread]\nMountsToSkip=%(c)s\n", False),
+        ("[Monitor]\nStrace=50%\n", True),
     ],
 )
 def test_parse_vmbackup_conf(text, valid):
@@ -99,13 +104,18 @@ def test_parse_vmbackup_conf(text, valid):
     assert (values is not None) is valid
 
 
+def test_vmbackup_conf_shows_only_values_that_the_extension_reads():
+    values, _error = extension.parse_vmbackup_conf("[SnapshotThread]\ntimeout: 60\nShare = S3cr3t\nMountsToSkip=//u:S3cr3t@h/x\n")
+    assert values == {"timeout": "60", "share": "[value]", "mountstoskip": "//[redacted]@h/x"}
+
+
 def tree(tmp_path, files, mtime=NOW - 60):
     for name, content in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         os.utime(str(path), (mtime, mtime))
-    return Host(str(tmp_path), NOW)
+    return Guest(str(tmp_path), NOW)
 
 
 def collected(tmp_path, files, processes=()):
@@ -134,6 +144,74 @@ def test_collect_process_means_in_progress(tmp_path):
     other = {"pid": 8, "command": ["vi", "handle.py"]}
     found = collected(tmp_path, files, [process, other])[0]["snapshot"]
     assert found["in_progress"] is True and [p["pid"] for p in found["processes"]] == [7]
+
+
+def process(pid, *command):
+    return {"pid": pid, "command": list(command)}
+
+
+ENABLE = "/var/lib/waagent/{0}-1.0.9184.0/main/handle.".format(NAME)
+
+
+@pytest.mark.parametrize(
+    "command, runs",
+    [
+        ([ENABLE + "sh", "enable"], True),
+        (["/bin/sh", "-c", ENABLE + "sh enable"], True),
+        (["python3", ENABLE + "py", "-enable"], True),
+        (["python3", "main/handle.py", "-seqNo:7", "-daemon"], True),  # by its working directory
+        (["/x/bin/safefreeze", "60", "/"], True),
+        (["python3", ENABLE + "py", "-disable"], False),
+        (["vi", ENABLE + "py"], False),
+        (["tail", "-f", "/var/log/azure/{0}/extension.log".format(NAME)], False),
+        (["python3", "/opt/other/main/handle.py", "-daemon"], False),
+    ],
+)
+def test_what_counts_as_a_running_snapshot(tmp_path, command, runs):
+    (tmp_path / "proc/7").mkdir(parents=True)
+    relative = not command[1].startswith("/") if len(command) > 1 else False
+    (tmp_path / "proc/7/cwd").symlink_to("/var/lib/waagent/{0}-1.0.9184.0".format(NAME) if relative else "/")
+    files = {base() + "config/HandlerState": "Enabled"}
+    assert collected(tmp_path, files, [process(7, *command)])[0]["snapshot"]["in_progress"] is runs
+
+
+@pytest.mark.parametrize(
+    "at, file_age_s, privileged, runs",
+    [
+        ("2026-01-31T11:59:01Z", 59, True, True),
+        ("2026-01-31T11:59:00Z", 60, True, False),  # at the limit: no process of it, so nothing runs
+        ("2026-01-31T11:55:00Z", 300, False, True),  # processes of others may be hidden
+        ("2026-01-31T11:50:00Z", 600, False, False),
+        ("2026-01-31T13:00:00Z", 300, True, False),  # the clock was ahead: the file's time counts
+        ("2026-01-31T13:00:00Z", 30, True, True),
+        ("2026-03-02T12:00:00Z", -2592000, True, False),
+        ("2026-01-31T12:00:02Z", -2, True, True),  # a clock that is being corrected
+    ],
+)
+def test_still_running_without_a_process(tmp_path, at, file_age_s, privileged, runs):
+    files = {base() + "config/HandlerState": "Enabled", base() + "status/2.status": json.dumps(status(4, at=at))}
+    host = tree(tmp_path, files, NOW - file_age_s)
+    host.privileged = privileged
+    context = {"lib_dir": "/var/lib/waagent", "extension_log_dir": "/var/log/azure", "processes": [process(1, "/sbin/init")]}
+    assert extension.collect(host, context, {"log_bytes": 65536})["snapshot"]["in_progress"] is runs
+
+
+def test_settings_without_a_result_are_told_with_their_age(tmp_path):
+    files = {
+        base() + "config/HandlerState": "Enabled",
+        base() + "config/3.settings": "{}",
+        base() + "status/2_status": json.dumps(status(1)),
+    }
+    found = collected(tmp_path, files)[0]["snapshot"]
+    assert (found["settings_sequence"], found["settings_at"], found["settings_age_s"], found["recent_s"]) == (
+        3,
+        "2026-01-31T11:59:00Z",
+        60,
+        60,
+    )
+    assert found["sequence"] is None and found["in_progress"] is False and found["busy"] is False
+    found = collected(tmp_path, {base() + "status/3.status": json.dumps(status(1))})[0]["snapshot"]
+    assert (found["settings_sequence"], found["sequence"], found["recent_s"]) == (3, 3, None)
 
 
 def test_collect_takes_the_highest_installed_version_and_the_history(tmp_path):
@@ -189,3 +267,11 @@ def test_script_hooks_permissions(tmp_path):
     assert "0644" in " ".join(found["/etc/azure/VMSnapshotScriptPluginConfig.json"]["problems"])
     assert "does not exist" in found["/etc/azure/gone.sh"]["problems"][0]
     assert not [problem for problem in found["/etc/azure/pre.sh"]["problems"] if "mode" in problem]
+
+
+@pytest.mark.parametrize("age_s, busy", [(0, True), (9, True), (10, False)])
+def test_settings_that_have_just_come_may_be_a_snapshot_that_begins(tmp_path, age_s, busy):
+    host = tree(tmp_path, {base() + "config/HandlerState": "Enabled", base() + "config/3.settings": "{}"})
+    os.utime(str(tmp_path / base() / "config/3.settings"), (NOW - age_s, NOW - age_s))
+    context = {"lib_dir": "/var/lib/waagent", "extension_log_dir": "/var/log/azure", "processes": []}
+    assert extension.collect(host, context, {"log_bytes": 65536})["snapshot"]["busy"] is busy

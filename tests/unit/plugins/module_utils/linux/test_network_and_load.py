@@ -11,8 +11,9 @@ import threading
 import time
 
 import pytest
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux import firewall, load, mounts, packages, probes, proxy, routes
-from ansible_collections.vmbackup.azure.plugins.module_utils.linux.host import Host, epoch
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import firewall, load, mounts, packages, probes, proxy, routes
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.guest import Guest
+from ansible_collections.vmbackup.azure.plugins.module_utils._values import epoch
 
 ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
 eth0\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0
@@ -68,7 +69,7 @@ def test_foreign_macs(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    assert routes.foreign_macs(Host(str(tmp_path))) == [{"path": "/etc/netplan/50-x.yaml", "mac": "00:0d:3a:00:00:02"}]
+    assert routes.foreign_macs(Guest(str(tmp_path))) == [{"path": "/etc/netplan/50-x.yaml", "mac": "00:0d:3a:00:00:02"}]
 
 
 def test_kernel_lookup_of_this_machine():
@@ -222,10 +223,12 @@ STATUS += "Package: z\nStatus: install ok installed\n"
 @pytest.mark.parametrize(
     "status, expected",
     [
-        ("install ok installed", ("2.7.3.0-1", False)),
-        ("hold ok installed", ("2.7.3.0-1", True)),
+        ("install ok installed", ("2.7.3.0-1", False, "installed")),
+        ("hold ok installed", ("2.7.3.0-1", True, "installed")),
         ("deinstall ok config-files", None),
-        ("install ok half-configured", ("2.7.3.0-1", False)),
+        ("install ok half-configured", ("2.7.3.0-1", False, "half-configured")),
+        ("install reinstreq installed", ("2.7.3.0-1", False, "half-installed")),
+        ("install ok triggers-awaited", ("2.7.3.0-1", False, "installed")),
     ],
 )
 def test_parse_dpkg_status(status, expected):
@@ -281,7 +284,7 @@ def test_parse_mounts_unescapes():
 
 
 def test_filesystem_freezes():
-    host = Host()
+    host = Guest()
     mount = {"device": "/dev/sda1", "mount_point": "/", "fs_type": "ext4", "options": ["rw"]}
     words = ["1", "4096", "100", "20", "10", "50", "25"]
     found = mounts.filesystem(mount, words, host)
@@ -341,7 +344,7 @@ def test_nft_rules_that_count(table, hook, right, drops, agent):
 
 
 def test_a_hung_mount_is_not_touched_by_the_collector_itself(tmp_path):
-    class Watched(Host):
+    class Watched(Guest):
         def exists(self, area, path):
             raise AssertionError("looked at " + path)
 
@@ -352,15 +355,15 @@ def test_a_hung_mount_is_not_touched_by_the_collector_itself(tmp_path):
 def test_a_private_fuse_mount_is_no_trouble(tmp_path):
     mount = {"device": "gvfsd-fuse", "mount_point": "/run/user/1000/gvfs", "fs_type": "fuse.gvfsd-fuse", "options": ["rw"]}
     denied = ["error", str(errno.EACCES)]
-    assert mounts.filesystem(mount, denied, Host(str(tmp_path)))["error"] is None
-    assert mounts.filesystem(dict(mount, fs_type="nfs"), denied, Host(str(tmp_path)))["error"] == "Permission denied"
+    assert mounts.filesystem(mount, denied, Guest(str(tmp_path)))["error"] is None
+    assert mounts.filesystem(dict(mount, fs_type="nfs"), denied, Guest(str(tmp_path)))["error"] == "Permission denied"
 
 
 def test_mount_points_beyond_ascii_are_asked(tmp_path):
     place = tmp_path / "donn\u00e9es"
     place.mkdir()
     script = (
-        "from ansible_collections.vmbackup.azure.plugins.module_utils.linux import mounts; import sys; mounts._ask([(7, %a)], 1)"
+        "from ansible_collections.vmbackup.azure.plugins.module_utils._linux import mounts; import sys; mounts._ask([(7, %a)], 1)"
         % str(place)
     )
     done = subprocess.run(

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Change
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Guard
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Lock
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Restore
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Text
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._UndoStore
+
+# What writers share that may cut the connection: they change under a guard, and a second call confirms the change.
+Set-StrictMode -Version 2.0
+
+$script:LockWaitMs = 30000
+
+function Complete-Point($Point) {
+    <#
+    .SYNOPSIS
+    Writes what waited for the confirmation.
+    .PARAMETER Point
+    The undo point of the change.
+    #>
+    $waiting = @($Point['items'] | Where-Object { $null -ne $_['then'] } | Sort-Object -Property { [int](-not (Get-Kind $_)['comes_first']) })
+    if (-not $waiting.Count) { return }
+    $failed = @()
+    $done = @()
+    Clear-Cache
+    # After a restart of the guest the former routes are back, so an answer says nothing about those that were to be kept.
+    foreach ($item in $waiting) {
+        $first = @($item['written'] | Where-Object { $null -ne $_ })
+        if ((Get-Kind $item)['must_stand'] -and $first.Count -and -not (Test-Same $item (Read-State $item) $first[-1])) {
+            throw "The change '$($Point['id'])' does not stand any more ($(Get-Label $item)): the guest was restarted since, or somebody changed it. Nothing of it is kept. Run the repair again."
+        }
+    }
+    foreach ($item in $waiting) {
+        try {
+            Write-State $item $item['then'] $null
+            $item['written'] = @($item['written'] | Where-Object { $null -ne $_ }) + @(, $item['then'])
+            $done += @{ item = $item; target = $item['then'] }
+            $item.Remove('then')
+        } catch {
+            $failed += "$(Get-Label $item): $(Get-Cause $_)"
+            if ((Get-Kind $item)['comes_first']) { break }
+        }
+    }
+    Update-UndoPoint $Point
+    $failed += @(Get-Unrestored $done | Where-Object { $null -ne $_ } | ForEach-Object { "$(Get-Label $_): is not as it was written." })
+    if ($failed.Count) { throw "The change '$($Point['id'])' is confirmed, but not all of it outlasts a restart of the guest: $($failed -join ' ') Run the repair again." }
+}
+
+function Get-Token([string]$Name) {
+    <#
+    .SYNOPSIS
+    The change that is meant; throws when there is none.
+    .PARAMETER Name
+    Its token. Whoever lost the connection during the change does not know it: the name of the repair stands for its newest change.
+    #>
+    $folder = Get-GuardFolder
+    Assert-Trusted $folder
+    $token = $Name
+    if ($Name -match '^[a-z][a-z0-9_.]*$') {
+        $logs = @()
+        if ([System.IO.Directory]::Exists($folder)) { $logs = @([System.IO.Directory]::GetFiles($folder, "*-$Name*.log") | Sort-Object) }
+        if (-not $logs.Count) { throw "There is no change of $Name that waits for a confirmation." }
+        $token = [System.IO.Path]::GetFileNameWithoutExtension($logs[-1])
+    }
+    if ($token -notmatch '^[0-9TZ]+-[\w.-]+$' -or -not (Test-GuardPath $token 'log')) { throw "There is no change '$token' that waits for a confirmation." }
+    Assert-Trusted (Get-GuardPath $token 'log')
+    return $token
+}
+
+function Confirm-Guard([string]$Name) {
+    <#
+    .SYNOPSIS
+    Tells a guard that all is well; throws one sentence when it is too late.
+    .PARAMETER Name
+    The token of the change, or the name of the repair.
+    #>
+    $token = Get-Token $Name
+    $end = "$(Get-GuardEnd $token)"
+    # A guard that was ended by force puts nothing back.
+    $dead = $end -match ' armed as process \d+$' -and -not (Test-Guard $token)
+    if (-not $dead -and $end -notmatch ' confirmed$') {
+        Set-GuardSign $token 'confirmed'
+        $clock = [System.Diagnostics.Stopwatch]::StartNew()
+        while ($clock.Elapsed.TotalSeconds -lt 60) {
+            $end = "$(Get-GuardEnd $token)"
+            if ($end -notmatch ' armed as process') { break }
+            [System.Threading.Thread]::Sleep(100)
+        }
+    }
+    if (-not $dead -and $end -notmatch ' confirmed$') { throw "The change '$token' was not confirmed in time; its guard says: $end" }
+    $point = @(Get-UndoPoint $token)
+    try {
+        if ($point.Count) {
+            Remove-GuardTask $point[0]
+            Complete-Point $point[0]
+        }
+    } finally {
+        Remove-GuardFile $token
+        Remove-Home
+    }
+}
+
+# ---- the run of a writer that may cut the connection
+
+function Get-GuardedOption($Own) {
+    <#
+    .SYNOPSIS
+    The options of such a writer: its own, and those of all of them.
+    .PARAMETER Own
+    Its own.
+    #>
+    return Get-WriterOption ($Own + @{ confirm_s = @{ type = 'int'; default = 0 }; confirm = @{ type = 'str' }; verify = @{ type = 'bool'; default = $true } })
+}
+
+function Complete-Change($Module) {
+    <#
+    .SYNOPSIS
+    The second call of a change: confirms it and ends the module. Returns when it is the first call.
+    .PARAMETER Module
+    The Ansible module.
+    #>
+    $Module.Result['token'] = $null
+    if (-not $Module.Params['confirm']) { return }
+    if ($Module.CheckMode) { $Module.ExitJson() }
+    $lock = $null
+    try { $lock = Enter-GuestLock $script:LockWaitMs } catch { $Module.FailJson("Could not lock this guest: $(Get-Cause $_) The change is not confirmed.", $_) }
+    # Never deferred: the guard would take the change for one that nobody wants.
+    if ($null -eq $lock) { $Module.FailJson('Another run is changing this guest, so the change is not confirmed. Run this again before the time of the change is over.') }
+    try {
+        try { Confirm-Guard $Module.Params['confirm'] } catch { $Module.FailJson((Get-Cause $_), $_) }
+        $Module.ExitJson()
+    } finally { Exit-GuestLock $lock }
+}
+
+function Resume-Change($Module) {
+    <#
+    .SYNOPSIS
+    Nothing is to be done, but an earlier call made the change and nobody confirmed it: its caller is asked to do so now.
+    .PARAMETER Module
+    The Ansible module.
+    #>
+    $waiting = @(Get-WaitingGuard $Module.Params['undo'])
+    if (-not $waiting.Count) { return }
+    $point = @(Get-UndoPoint $waiting[-1]['token'])
+    if (-not $point.Count) { return }
+    $Module.Result['token'] = $waiting[-1]['token']
+    $Module.Result['undo_point'] = $waiting[-1]['token']
+    $Module.Result['changed'] = $true
+    $Module.Result['changes'] = @($point[0]['items'] | Where-Object { -not (Get-Kind $_)['silent'] } | ForEach-Object { Get-Label $_ })
+    $Module.Result['notes'] = @('An earlier run made this change and did not confirm it.')
+}
+
+function Get-FirstState($Item, $Wanted) {
+    <#
+    .SYNOPSIS
+    What of a wanted state is written before anybody confirmed it.
+    .PARAMETER Item
+    The item.
+    .PARAMETER Wanted
+    The state that is wanted.
+    #>
+    $first = (Get-Kind $Item)['first']
+    if ($first) { return & $first $Wanted }
+    return $Wanted
+}
+
+function Invoke-GuardedChange($Module, $Changes) {
+    <#
+    .SYNOPSIS
+    Makes changes under a guard, where confirm_s asks for one. Ends the module.
+    .PARAMETER Module
+    The Ansible module.
+    .PARAMETER Changes
+    As for Invoke-Change.
+    #>
+    $seconds = $Module.Params['confirm_s']
+    if ($seconds -lt 0) { $Module.FailJson('confirm_s must not be negative. Nothing was changed.') }
+    if ($seconds -eq 0) { Invoke-Change $Module $Changes }
+    if (-not $Module.Params['undo']) { $Module.FailJson('confirm_s needs undo, since the state to go back to is kept there. Nothing was changed.') }
+    Invoke-Change $Module $Changes @{
+        first = { param($Item, $Wanted) Get-FirstState $Item $Wanted }
+        start = { param($Point) Start-Guard $Point $seconds }
+        stop = { param($Point) Stop-Guard $Point }
+        resume = { Resume-Change $Module }
+        finish = { param($Point) Set-GuardSign $Point['id'] 'finished'; $Module.Result['token'] = $Point['id'] }
+    }
+}
+
+Export-ModuleMember -Function Complete-Change, Get-GuardedOption, Invoke-GuardedChange

@@ -1,0 +1,513 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Change
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Lock
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Native
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Restore
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Text
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._UndoStore
+
+# The guard: a process of the guest that puts a change back unless it is told in time that all is well. What may cut the connection is changed
+# under it, and confirmed by a second call. The guard's script holds every part of this collection that it needs.
+Set-StrictMode -Version 2.0
+
+$script:Utf8 = New-Object System.Text.UTF8Encoding $false
+$script:PartName = 'ansible_collections.vmbackup.azure.plugins.module_utils.'
+$script:Signs = @('log', 'confirmed', 'finished', 'dropped', 'ps1')
+# A run that hangs must not keep a guest cut off that the guard could bring back.
+$script:LockWaitMs = 120000
+
+# ---- files
+
+function Get-GuardFolder {
+    <#
+    .SYNOPSIS
+    The folder of the guards.
+    #>
+    [System.IO.Path]::Combine((Get-Base), 'guard')
+}
+
+function Get-GuardPath([string]$Token, [string]$End) {
+    <#
+    .SYNOPSIS
+    A file of a guard.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER End
+    Ending of the file.
+    #>
+    [System.IO.Path]::Combine((Get-GuardFolder), $Token + '.' + $End)
+}
+
+function Test-GuardPath([string]$Token, [string]$End) {
+    <#
+    .SYNOPSIS
+    Whether a guard has a file.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER End
+    Ending of the file.
+    #>
+    [System.IO.File]::Exists((Get-GuardPath $Token $End))
+}
+
+function Set-GuardSign([string]$Token, [string]$End) {
+    <#
+    .SYNOPSIS
+    Tells a guard something by an empty file.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER End
+    What: confirmed, finished or dropped.
+    #>
+    [System.IO.File]::WriteAllText((Get-GuardPath $Token $End), '')
+}
+
+function Remove-GuardFile([string]$Token, [string[]]$Ends = $script:Signs) {
+    <#
+    .SYNOPSIS
+    Deletes files of a guard.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER Ends
+    Endings of the files; all but what a living guard holds without.
+    #>
+    foreach ($end in $Ends) { [System.IO.File]::Delete((Get-GuardPath $Token $end)) }
+}
+
+function Get-GuardEnd([string]$Token) {
+    <#
+    .SYNOPSIS
+    The last line of a guard's log.
+    .PARAMETER Token
+    Name of the change.
+    #>
+    $log = Get-GuardPath $Token 'log'
+    if (-not [System.IO.File]::Exists($log)) { return $null }
+    try {
+        $stream = New-Object System.IO.FileStream($log, [System.IO.FileMode]::Open, [System.IO.FileAccess]::Read, ([System.IO.FileShare]'ReadWrite, Delete'))
+        $reader = New-Object System.IO.StreamReader $stream
+        $lines = @($reader.ReadToEnd().Trim() -split "`r?`n")
+        $reader.Dispose()
+        return $lines[-1]
+    } catch { return $null }
+}
+
+function Test-Guard([string]$Token) {
+    <#
+    .SYNOPSIS
+    Whether a guard lives. It holds a file open as long; the number of its process may be another's after a restart.
+    .PARAMETER Token
+    Name of the change.
+    #>
+    $file = Get-GuardPath $Token 'alive'
+    if (-not [System.IO.File]::Exists($file)) { return $false }
+    try {
+        [System.IO.File]::Open($file, [System.IO.FileMode]::Open, [System.IO.FileAccess]::Read, [System.IO.FileShare]::None).Dispose()
+        return $false
+    } catch [System.IO.FileNotFoundException] { return $false } catch { return $true }
+}
+
+function Get-WaitingGuard([string]$Remedy) {
+    <#
+    .SYNOPSIS
+    The changes that wait for a confirmation, oldest first, as @{ token; alive }. Alive: whether their guard is.
+    .PARAMETER Remedy
+    Name of the repair; all of them without.
+    #>
+    $folder = Get-GuardFolder
+    if (-not [System.IO.Directory]::Exists($folder)) { return }
+    Assert-Trusted $folder
+    $name = '*.log'
+    if ($Remedy) { $name = "*-$Remedy*.log" }
+    foreach ($file in @([System.IO.Directory]::GetFiles($folder, $name) | Sort-Object)) {
+        Assert-Trusted $file
+        $token = [System.IO.Path]::GetFileNameWithoutExtension($file)
+        if ("$(Get-GuardEnd $token)" -match ' armed as process \d+$') { @{ token = $token; alive = Test-Guard $token } }
+    }
+}
+
+# ---- the task that takes the guard's place after a restart
+
+function Get-SystemFolder {
+    <#
+    .SYNOPSIS
+    The folder of the 64-bit programs, whatever the bitness of this process.
+    #>
+    $system = 'System32'
+    if ([Environment]::Is64BitOperatingSystem -and -not [Environment]::Is64BitProcess) { $system = 'Sysnative' }
+    return [System.IO.Path]::Combine($env:SystemRoot, $system)
+}
+
+function Get-PowerShellPath {
+    <#
+    .SYNOPSIS
+    The 64-bit PowerShell.
+    #>
+    [System.IO.Path]::Combine((Get-SystemFolder), 'WindowsPowerShell\v1.0\powershell.exe')
+}
+
+function Get-TaskName([string]$Token) {
+    <#
+    .SYNOPSIS
+    Name of the task of a change.
+    .PARAMETER Token
+    Name of the change.
+    #>
+    'vmbackup_azure ' + $Token
+}
+
+function Invoke-TaskTool([string]$Arguments) {
+    <#
+    .SYNOPSIS
+    Runs schtasks.exe: its exit code, and what it said.
+    .PARAMETER Arguments
+    Its arguments.
+    #>
+    $start = New-Object System.Diagnostics.ProcessStartInfo ([System.IO.Path]::Combine((Get-SystemFolder), 'schtasks.exe')), $Arguments
+    $start.UseShellExecute = $false
+    $start.CreateNoWindow = $true
+    $start.RedirectStandardOutput = $true
+    $start.RedirectStandardError = $true
+    $process = [System.Diagnostics.Process]::Start($start)
+    try {
+        $texts = @($process.StandardOutput.ReadToEndAsync(), $process.StandardError.ReadToEndAsync())
+        if (-not $process.WaitForExit(60000)) { $process.Kill(); throw 'schtasks.exe did not end within 60 s.' }
+        return @{ code = $process.ExitCode; text = (($texts | ForEach-Object { "$($_.Result)".Trim() } | Where-Object { $_ }) -join ' ') }
+    } finally { $process.Dispose() }
+}
+
+function Get-GuardArgument([string]$Token, [string]$More) {
+    <#
+    .SYNOPSIS
+    The arguments with which PowerShell runs a guard's script: as a text, since a group policy may forbid files that nobody signed (AllSigned), and
+    in the scope that its modules see.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER More
+    Parameters of the script.
+    #>
+    $path = (Get-GuardPath $Token 'ps1').Replace("'", "''")
+    "-NoProfile -NonInteractive -ExecutionPolicy Bypass -Command `". ([scriptblock]::Create([System.IO.File]::ReadAllText('$path'))) $More`""
+}
+
+function Register-GuardTask([string]$Token) {
+    <#
+    .SYNOPSIS
+    Has Windows run the guard's script at its start.
+    .PARAMETER Token
+    Name of the change.
+    #>
+    $escape = { param([string]$Text) [System.Security.SecurityElement]::Escape($Text) }
+    $program = [System.IO.Path]::Combine($env:SystemRoot, 'System32\WindowsPowerShell\v1.0\powershell.exe')
+    $arguments = Get-GuardArgument $Token '-AfterRestart'
+    $xml = '<?xml version="1.0" encoding="UTF-16"?>' + "`r`n" +
+    '<Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">' +
+    '<RegistrationInfo><Description>Takes back a change of vmbackup.azure that nobody confirmed.</Description></RegistrationInfo>' +
+    '<Triggers><BootTrigger><Enabled>true</Enabled></BootTrigger></Triggers>' +
+    '<Principals><Principal id="Author"><UserId>S-1-5-18</UserId><RunLevel>HighestAvailable</RunLevel></Principal></Principals>' +
+    '<Settings><DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries><StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>' +
+    '<StartWhenAvailable>true</StartWhenAvailable><ExecutionTimeLimit>PT1H</ExecutionTimeLimit><Enabled>true</Enabled></Settings>' +
+    "<Actions Context=`"Author`"><Exec><Command>$(& $escape $program)</Command><Arguments>$(& $escape $arguments)</Arguments></Exec></Actions></Task>"
+    $file = Get-GuardPath $Token 'xml'
+    [System.IO.File]::WriteAllText($file, $xml, [System.Text.Encoding]::Unicode)
+    try {
+        $done = Invoke-TaskTool "/Create /TN `"$(Get-TaskName $Token)`" /XML `"$file`" /F"
+        if ($done['code'] -eq 0) { $done = Invoke-TaskTool "/Query /TN `"$(Get-TaskName $Token)`"" }
+        if ($done['code'] -ne 0) { throw "The task that would put the change back after a restart of the guest could not be made (schtasks.exe: $($done['code']) $($done['text'])), so nothing was changed." }
+    } finally { [System.IO.File]::Delete($file) }
+}
+
+function Remove-GuardTask($Point) {
+    <#
+    .SYNOPSIS
+    Removes the task of a change. One that is gone already is no trouble.
+    .PARAMETER Point
+    Its undo point.
+    #>
+    if (-not $Point['task']) { return }
+    [void](Invoke-TaskTool "/Delete /TN `"$(Get-TaskName $Point['id'])`" /F")
+}
+
+# ---- the guard's own process
+
+function Test-Process([int]$Id) {
+    <#
+    .SYNOPSIS
+    Whether a process lives.
+    .PARAMETER Id
+    Its number.
+    #>
+    if ($Id -le 0) { return $false }
+    try { $process = [System.Diagnostics.Process]::GetProcessById($Id) } catch { return $false }
+    try { return -not $process.HasExited } catch { return $true } finally { $process.Dispose() }
+}
+
+function Write-GuardLog([string]$Token, [string]$Text) {
+    <#
+    .SYNOPSIS
+    Writes a line. A full disk must not keep the guard from putting back.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER Text
+    The line.
+    #>
+    try { [System.IO.File]::AppendAllText((Get-GuardPath $Token 'log'), "$(Get-Now) $Text`r`n", $script:Utf8) } catch { $null = $_ }
+}
+
+function Wait-Confirmation([string]$Token, [int]$Seconds, [int]$Writer) {
+    <#
+    .SYNOPSIS
+    Waits for a word: confirmed or dropped; $null when the time is over.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER Seconds
+    How long to wait once the change is made.
+    .PARAMETER Writer
+    The process that makes it.
+    #>
+    $clock = [System.Diagnostics.Stopwatch]::StartNew()
+    # The change itself may take a while; the time counts from its end, or from that of its process.
+    $limit = $Seconds + 900
+    $finished = $false
+    while ($clock.Elapsed.TotalSeconds -lt $limit) {
+        foreach ($word in 'confirmed', 'dropped') { if (Test-GuardPath $Token $word) { return $word } }
+        if (-not $finished -and ((Test-GuardPath $Token 'finished') -or -not (Test-Process $Writer))) {
+            $finished = $true
+            $limit = $clock.Elapsed.TotalSeconds + $Seconds
+        }
+        [System.Threading.Thread]::Sleep(250)
+    }
+    return $null
+}
+
+function Undo-Guarded([string]$Token, $Point, [bool]$AfterRestart) {
+    <#
+    .SYNOPSIS
+    Puts a change back under the guest's lock; returns what could not be.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER Point
+    Its undo point, $null when it is gone.
+    .PARAMETER AfterRestart
+    Whether the guest has just started.
+    #>
+    if ($null -eq $Point) { return }
+    $lock = $null
+    try { $lock = Enter-GuestLock $script:LockWaitMs } catch { Write-GuardLog $Token "no lock: $(Get-Cause $_)" }
+    if ($null -eq $lock) { Write-GuardLog $Token 'another run keeps the lock of the guest, putting back without it' }
+    try {
+        $clock = [System.Diagnostics.Stopwatch]::StartNew()
+        while ($true) {
+            $failed = @(Restore-UndoPoint $Point -Standing:$AfterRestart)
+            # While the guest starts, its network may not be there yet.
+            if (-not $failed.Count -or -not $AfterRestart -or $clock.Elapsed.TotalSeconds -gt 600) { break }
+            [System.Threading.Thread]::Sleep(10000)
+        }
+        # What could not be put back stays open for undo.
+        if (-not $failed.Count) {
+            $Point['undone_at'] = Get-Now
+            try { Update-UndoPoint $Point } catch { Write-GuardLog $Token "the undo point stays open: $(Get-Cause $_)" }
+        }
+        if (-not $failed.Count -or $AfterRestart) { Remove-GuardTask $Point }
+    } finally { Exit-GuestLock $lock }
+    return $failed
+}
+
+function Invoke-Guard([string]$Token, [int]$Seconds, [int]$Writer, [string[]]$Parts, [switch]$AfterRestart) {
+    <#
+    .SYNOPSIS
+    What runs in the guard's own process.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER Seconds
+    How long to wait for the confirmation.
+    .PARAMETER Writer
+    The process that makes the change.
+    .PARAMETER Parts
+    Names of the parts that must be there.
+    .PARAMETER AfterRestart
+    Whether Windows started it.
+    #>
+    Assert-Trusted (Get-GuardPath $Token 'log')
+    Assert-Part $Parts
+    $point = @(Get-UndoPoint $Token)[0]
+    $alive = New-Object System.IO.FileStream((Get-GuardPath $Token 'alive'), [System.IO.FileMode]::Create, [System.IO.FileAccess]::Write, [System.IO.FileShare]::None, 16,
+        [System.IO.FileOptions]::DeleteOnClose)
+    if ($AfterRestart) {
+        # Who confirmed it may have been cut off before the task was gone.
+        if ((Test-GuardPath $Token 'confirmed') -or "$(Get-GuardEnd $Token)" -match ' confirmed$') {
+            $alive.Dispose()
+            if ($null -ne $point) { Remove-GuardTask $point }
+            Remove-GuardFile $Token @('ps1', 'finished')
+            return
+        }
+        Write-GuardLog $Token 'started with the guest, nobody had confirmed, putting back'
+    } else {
+        Write-GuardLog $Token "armed as process $PID"
+        $word = Wait-Confirmation $Token $Seconds $Writer
+        if ($word) { $alive.Dispose(); Write-GuardLog $Token $word; return }
+        Write-GuardLog $Token 'not confirmed in time, putting back'
+    }
+    $failed = @(Undo-Guarded $Token $point $AfterRestart)
+    $alive.Dispose()
+    if ($failed.Count) { Write-GuardLog $Token "put back, except: $($failed -join ' ')" } else { Write-GuardLog $Token 'put back' }
+    Remove-GuardFile $Token @('finished', 'confirmed')
+    # The task that starts with the guest needs its script once more when something is left.
+    if (-not $failed.Count -or $AfterRestart -or $null -eq $point -or -not $point['task']) { Remove-GuardFile $Token @('ps1') }
+}
+
+# ---- starting and stopping it
+
+function Get-LoadedPart {
+    <#
+    .SYNOPSIS
+    The parts of this collection that are loaded: name to text.
+    #>
+    $parts = @{}
+    foreach ($module in @(Get-Module)) {
+        if (-not $module.Name.StartsWith($script:PartName) -or -not $module.ExportedFunctions.Count) { continue }
+        $tree = @($module.ExportedFunctions.Values)[0].ScriptBlock.Ast
+        while ($null -ne $tree.Parent) { $tree = $tree.Parent }
+        $parts[$module.Name.Substring($script:PartName.Length)] = $tree.Extent.Text
+    }
+    return $parts
+}
+
+function Assert-Part([string[]]$Names) {
+    <#
+    .SYNOPSIS
+    Throws when a part is not loaded. A guard must not say that it watches when it could not put back.
+    .PARAMETER Names
+    Names of the parts.
+    #>
+    $loaded = Get-LoadedPart
+    foreach ($name in $Names) { if (-not $loaded.ContainsKey($name)) { throw "The part $name is not loaded." } }
+}
+
+function Get-NeededPart($Point) {
+    <#
+    .SYNOPSIS
+    The parts that the guard of a change needs, name to text: its own, those of the kinds of items, and what these say that they require.
+    .PARAMETER Point
+    The undo point of the change.
+    #>
+    $loaded = Get-LoadedPart
+    $needed = @{}
+    $open = New-Object System.Collections.Queue
+    $open.Enqueue('_Guard')
+    foreach ($item in $Point['items']) { $open.Enqueue("_$(Get-KindName $item['kind'])") }
+    while ($open.Count) {
+        $name = $open.Dequeue()
+        if ($needed.ContainsKey($name)) { continue }
+        if (-not $loaded.ContainsKey($name)) { throw "The part $name is not loaded, so nothing could put the change back. Nothing was changed." }
+        $needed[$name] = $loaded[$name]
+        foreach ($line in [regex]::Matches($loaded[$name], '(?m)^#AnsibleRequires -PowerShell ([\w.]+)\s*$')) {
+            $open.Enqueue($line.Groups[1].Value.Substring($script:PartName.Length))
+        }
+    }
+    return $needed
+}
+
+function Get-GuardScript($Point, [int]$Seconds) {
+    <#
+    .SYNOPSIS
+    The text of the guard's script: the parts as Ansible loads them, and one call.
+    .PARAMETER Point
+    The undo point of the change.
+    .PARAMETER Seconds
+    How long to wait for the confirmation.
+    #>
+    $parts = Get-NeededPart $Point
+    $names = @($parts.Keys | Sort-Object)
+    $text = "param([switch]`$AfterRestart)`r`n`$ErrorActionPreference = 'Stop'`r`n"
+    foreach ($name in $names) { $text += "New-Module -Name '$($script:PartName)$name' -ScriptBlock {`r`n$($parts[$name])`r`n} | Import-Module -Global -WarningAction SilentlyContinue`r`n" }
+    return $text + "Invoke-Guard '$($Point['id'])' $Seconds $PID -Parts '$($names -join "', '")' -AfterRestart:`$AfterRestart`r`n"
+}
+
+function Start-Detached([string]$Arguments) {
+    <#
+    .SYNOPSIS
+    Starts PowerShell out of the job of the remote shell, which ends all its processes; without a window. Whether it was started.
+    .PARAMETER Arguments
+    Its arguments.
+    #>
+    $program = Get-PowerShellPath
+    $line = "`"$program`" $Arguments"
+    $native = Get-Native
+    $command = [System.Runtime.InteropServices.Marshal]::StringToHGlobalUni($line)
+    $start = [System.Runtime.InteropServices.Marshal]::AllocHGlobal(256)
+    try {
+        for ($at = 0; $at -lt 256; $at += 4) { [System.Runtime.InteropServices.Marshal]::WriteInt32($start, $at, 0) }
+        [System.Runtime.InteropServices.Marshal]::WriteInt32($start, 0, @{ 8 = 104; 4 = 68 }[[IntPtr]::Size])
+        $none = [IntPtr]::Zero
+        if ($native::CreateProcessW($program, $command, $none, $none, 0, [uint32]0x09000200, $none, $env:SystemRoot, $start, [IntPtr]($start.ToInt64() + 128))) { return $true }
+        # Where the job lets nothing out (some SSH servers), WMI starts it. Inside the job it would end with the connection, just when it is needed.
+        try { return (Invoke-CimMethod -ClassName Win32_Process -MethodName Create -Arguments @{ CommandLine = $line; CurrentDirectory = $env:SystemRoot }).ReturnValue -eq 0 }
+        catch { return $false }
+    } finally {
+        [System.Runtime.InteropServices.Marshal]::FreeHGlobal($command)
+        [System.Runtime.InteropServices.Marshal]::FreeHGlobal($start)
+    }
+}
+
+function Start-Guard($Point, [int]$Seconds) {
+    <#
+    .SYNOPSIS
+    Starts the guard and waits until it says that it watches; throws when it does not.
+    .PARAMETER Point
+    The undo point of the change.
+    .PARAMETER Seconds
+    How long to wait for the confirmation.
+    #>
+    $token = $Point['id']
+    [void](Initialize-Home 'guard')
+    foreach ($other in @(Get-WaitingGuard)) {
+        if ($null -eq $other) { continue }
+        if ($other['alive']) { throw "The change '$($other['token'])' still waits for its confirmation, and would be taken back over this one. Confirm it, or wait until its time is over. Nothing was changed." }
+        # Its guard was ended by force; nothing puts that change back but undo.
+        foreach ($old in @(Get-UndoPoint $other['token'])) { Remove-GuardTask $old }
+        Remove-GuardFile $other['token'] ($script:Signs + @('alive'))
+    }
+    foreach ($end in $script:Signs) { Assert-Trusted (Get-GuardPath $token $end) }
+    Remove-GuardFile $token @('log', 'confirmed', 'finished', 'dropped')
+    $guard = Get-GuardPath $token 'ps1'
+    Write-Durable $guard (Get-GuardScript $Point $Seconds) (New-Object System.Text.UTF8Encoding $true)
+    if (@($Point['items'] | Where-Object { (Get-Kind $_)['outlasts_restart'] }).Count) {
+        # Noted before it is made, so that whoever ends the change looks for it.
+        $Point['task'] = $true
+        Update-UndoPoint $Point
+        Register-GuardTask $token
+    }
+    $started = Start-Detached (Get-GuardArgument $token)
+    $clock = [System.Diagnostics.Stopwatch]::StartNew()
+    while ($started -and $clock.Elapsed.TotalSeconds -lt 60) {
+        if (Get-GuardEnd $token) { return }
+        [System.Threading.Thread]::Sleep(100)
+    }
+    throw "The process on the guest that would put the change back did not start ($(Get-PowerShellPath)), so nothing was changed."
+}
+
+function Stop-Guard($Point) {
+    <#
+    .SYNOPSIS
+    Ends the guard of a change that was put back already.
+    .PARAMETER Point
+    The undo point of the change.
+    #>
+    if (-not [System.IO.Directory]::Exists((Get-GuardFolder))) { return }
+    $token = $Point['id']
+    Set-GuardSign $token 'dropped'
+    $clock = [System.Diagnostics.Stopwatch]::StartNew()
+    while ($clock.Elapsed.TotalSeconds -lt 15 -and "$(Get-GuardEnd $token)" -match ' armed as process') { [System.Threading.Thread]::Sleep(100) }
+    Remove-GuardTask $Point
+    # A guard that is slow to see it must not put back later what somebody may have set by then: the word stays for it.
+    if (Test-Guard $token) { return }
+    Remove-GuardFile $token
+    Remove-Home
+}
+
+Export-ModuleMember -Function Get-GuardEnd, Get-GuardFolder, Get-GuardPath, Get-GuardScript, Get-WaitingGuard, Invoke-Guard, Remove-GuardFile, Remove-GuardTask,
+Set-GuardSign, Start-Guard, Stop-Guard, Test-Guard, Test-GuardPath

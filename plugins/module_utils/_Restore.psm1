@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Change
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Text
+
+# What undo and the guard take back.
+Set-StrictMode -Version 2.0
+
+function Step-Back($Item, $Present, $Chain, [string]$Part, [bool]$Force) {
+    <#
+    .SYNOPSIS
+    Goes back through the items of one thing, over each repair whose writing still stands: reached, and left as a sentence.
+    .PARAMETER Item
+    The item.
+    .PARAMETER Present
+    The part of the present state.
+    .PARAMETER Chain
+    Its items in all undo points, newest first.
+    .PARAMETER Part
+    Name of the part.
+    .PARAMETER Force
+    Whether to go back over what was changed since.
+    #>
+    $label = Get-Label $Item
+    $reached = $Present
+    foreach ($link in $Chain) {
+        $before = Select-StatePart $Item $link['before'] $Part
+        if (-not $before.Count -or (Test-Same $Item $reached $before)) { continue }
+        $known = @($link['written'] | Where-Object { $null -ne $_ })
+        $wrote = @($known | ForEach-Object { Select-StatePart $Item $_ $Part } | Where-Object { $_.Count })
+        # The repair did not touch it.
+        if ($known.Count -and -not $wrote.Count) { continue }
+        if ($Force -or @($wrote | Where-Object { Test-Same $Item $reached $_ }).Count) { $reached = $before; continue }
+        $now = Get-Text $Item $reached @($before.Keys | Where-Object { $_ -ne 'missing_keys' })
+        if ($known.Count) {
+            $then = Get-Text $Item $wrote[-1] @($wrote[-1].Keys)
+            return @{ reached = $reached; left = "${label}: is $now, the repair had written $then. It was changed since, so it stays." }
+        }
+        return @{ reached = $reached; left = "${label}: is $now. What the repair wrote was not kept (an older undo point), so it stays." }
+    }
+    return @{ reached = $reached; left = $null }
+}
+
+function Get-FormerState($State, $Chain, [bool]$Force) {
+    <#
+    .SYNOPSIS
+    The state to write (only its parts that differ; $null for none), and what stays, as sentences.
+    .PARAMETER State
+    The present state.
+    .PARAMETER Chain
+    The items of one thing in all undo points, newest first.
+    .PARAMETER Force
+    Whether to go back over what was changed since.
+    #>
+    $item = $Chain[0]
+    $kind = Get-Kind $item
+    if ($kind['former']) {
+        $former = & $kind['former'] $State $Chain
+        if (Test-Same $item $State $former) { $former = $null }
+        return @{ target = $former; left = @() }
+    }
+    if ($kind['comes_with_a_package'] -and -not ($State['exists'] -and $Chain[-1]['before']['exists'])) {
+        $left = @()
+        if ($Chain[-1]['before']['exists']) { $left = @("$(Get-Label $item): is not there any more, so nothing of it was put back.") }
+        return @{ target = $null; left = $left }
+    }
+    $target = @{}
+    $left = @()
+    foreach ($part in @(Get-StatePart $item)) {
+        $present = Select-StatePart $item $State $part
+        $step = Step-Back $item $present $Chain $part $Force
+        if ($step['left']) { $left += $step['left'] }
+        if (-not (Test-Same $item $present $step['reached'])) { foreach ($name in $step['reached'].Keys) { $target[$name] = $step['reached'][$name] } }
+    }
+    if (-not $target.Count) { $target = $null }
+    return @{ target = $target; left = $left }
+}
+
+function Restore-UndoPoint($Point, [switch]$Standing) {
+    <#
+    .SYNOPSIS
+    Puts the items of one undo point back, last first; returns what could not be.
+    .PARAMETER Point
+    The undo point.
+    .PARAMETER Standing
+    Only what still is as it was written.
+    #>
+    $failed = @()
+    $notes = New-Object System.Collections.ArrayList
+    $items = @($Point['items'])
+    Clear-Cache $true
+    $steps = @()
+    for ($at = $items.Count - 1; $at -ge 0; $at--) {
+        $item = $items[$at]
+        try {
+            if (-not (Get-Kind $item)['write']) { continue }
+            $state = Read-State $item
+            $target = $item['before']
+            if ($Standing) { $target = (Get-FormerState $state @($item) $false)['target'] }
+            if ($null -eq $target -or (Test-Same $item $state $target)) { continue }
+            Write-State $item $target $notes
+            $steps += @{ item = $item; target = $target }
+        } catch { $failed += "$(Get-Label $item): $(Get-Cause $_)" }
+    }
+    if (-not $failed.Count) { $failed = @(Get-Unrestored $steps | Where-Object { $null -ne $_ } | ForEach-Object { "$(Get-Label $_): is not as it was." }) }
+    return $failed
+}
+
+function Get-Unrestored($Steps) {
+    <#
+    .SYNOPSIS
+    Looks at what was put back, and returns the items that are not as they should be. The network may take a moment.
+    .PARAMETER Steps
+    List of @{ item; target }.
+    #>
+    $clock = [System.Diagnostics.Stopwatch]::StartNew()
+    while ($true) {
+        Clear-Cache
+        $wrong = @($Steps | Where-Object { $null -ne $_ -and (Get-Kind $_['item'])['settles'] -and
+                -not (Test-Same $_['item'] (Read-State $_['item']) $_['target']) } | ForEach-Object { $_['item'] })
+        if (-not $wrong.Count -or $clock.Elapsed.TotalSeconds -gt 10) { break }
+        [System.Threading.Thread]::Sleep(500)
+    }
+    return $wrong
+}
+
+Export-ModuleMember -Function Get-FormerState, Get-Unrestored, Restore-UndoPoint

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What every writer on a Linux guest shares: the guest's lock, a look for a snapshot, the undo point, and the way back when writing fails.
+
+::
+
+    with Change(module, files=[path]) as change:
+        write()                      # what raises here is rolled back
+    module.exit_json(undo_point=change.point_id)
+"""
+
+import errno
+import fcntl
+import os
+import time
+
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import agent, extension, restore, system, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.guest import Guest
+
+LOCK_WAIT_S = 10
+
+
+class Deferred(Exception):
+    """Nothing was changed, for now; the text says why."""
+
+
+def options():
+    """Return the options that every writer has; each call makes a new dictionary."""
+    return {
+        "undo": {"type": "str"},
+        "keep_days": {"type": "int", "default": 90},
+        "store": {"type": "path", "default": undo.STORE},
+    }
+
+
+def snapshot_runs(module):
+    """Say whether a snapshot runs at this moment, told by what the collector tells it by."""
+    host = Guest(run_command=module.run_command)
+    lib_dir = str(agent.setting(agent.config(host), "Lib.Dir", "/var/lib/waagent")).rstrip("/")
+    versions = extension.handler_directories(host.names("extension", lib_dir)).get(extension.SNAPSHOT)
+    current = extension.handler(host, lib_dir, extension.SNAPSHOT, versions) if versions else None
+    return extension.snapshot(host, current, system.processes(host))["busy"]
+
+
+class Change(object):
+    """One change of the guest, for as long as the ``with`` block lasts.
+
+    :param module: the AnsibleModule, with the options of :func:`options`.
+    :param files: paths whose content, mode and owner are kept for undo.
+    :param units: names of systemd units whose state is kept.
+    :param packages: names of packages whose version is kept.
+    :param moves: paths that are moved away; ``self.moves`` says where to.
+    :param roll_back: whether a block that raises is undone at once. A package manager's half-done work is not: it is finished instead.
+    :raises Deferred: before anything was changed: another run is at work, or a snapshot runs.
+    :raises undo.UndoError: when the present state could not be kept; nothing was changed.
+    """
+
+    def __init__(self, module, files=(), units=(), packages=(), moves=(), roll_back=True):
+        self.module, self.roll_back = module, roll_back
+        self.things = (files, units, packages, moves)
+        self.store = module.params["store"]
+        self.runner = undo.runner_of(module)
+        self.point, self._lock = None, None
+
+    @property
+    def point_id(self):
+        return self.point["id"] if self.point else None
+
+    @property
+    def moves(self):
+        return self.point["moves"] if self.point else []
+
+    def __enter__(self):
+        self._take_lock()
+        try:
+            if snapshot_runs(self.module):
+                raise Deferred("a snapshot is running")
+            if self.module.params.get("undo"):
+                self.point = self._keep(self.module.params["undo"])
+        except BaseException:
+            self._free_lock()
+            raise
+        return self
+
+    def __exit__(self, kind, error, _traceback):
+        try:
+            if kind is None:
+                if self.point:
+                    undo.seal(self.point, self.runner)
+            elif self.point and self.roll_back and not issubclass(kind, Deferred):
+                self._go_back(error)
+            elif self.point:
+                self._note_what_is_left()
+        finally:
+            self._free_lock()
+        return False
+
+    def _keep(self, remedy):
+        now = time.time()
+        captured = undo.capture(*(self.things + (self.runner,)))
+        points = undo.read_points(self.store)
+        point, existing = undo.plan_point(self.store, remedy, captured, points, now)
+        if not existing:
+            for old in undo.expired(points, self.module.params["keep_days"], now):
+                try:
+                    undo.remove_point(self.store, old)
+                except OSError as error:
+                    raise undo.UndoError(
+                        "Could not remove the undo point {0}, which expired: {1}. Nothing was changed.".format(
+                            old["directory"], error.strerror or error
+                        )
+                    )
+            undo.write_point(self.store, point)
+        return point
+
+    def _go_back(self, error):
+        """Bring back what was kept; what cannot be brought back is said beside what went wrong."""
+        try:
+            plan = restore.plan([dict(self.point, written=None)], self.runner, force=True)
+            restore.restore(self.runner, plan)
+            undo.mark_undone(self.point, time.time())
+        except (undo.UndoError, OSError) as second:
+            raise undo.UndoError(
+                "{0} Besides, the state before could not be brought back ({1}); run vmbackup.azure.undo for this guest.".format(
+                    error, second
+                )
+            )
+
+    def _note_what_is_left(self):
+        """Keep what stands after a change that was given up, so that undo can tell it from what somebody changes afterwards."""
+        try:
+            undo.seal(self.point, self.runner)
+        except (undo.UndoError, OSError):
+            pass  # what went wrong before is what has to be told
+
+    def _take_lock(self):
+        """Take the lock of the guest, so that two runs never change it at once. Without root there is nothing to guard."""
+        if os.geteuid() != 0:
+            return
+        base = os.path.dirname(self.store)
+        try:
+            undo.make_directory(base)
+            self._lock = os.open(os.path.join(base, "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._no_lock(error)
+        deadline = time.time() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except (IOError, OSError) as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN) or time.time() >= deadline:
+                    self._free_lock()
+                    if error.errno not in (errno.EACCES, errno.EAGAIN):
+                        raise self._no_lock(error)
+                    raise Deferred("another run is changing this guest")
+            time.sleep(0.5)
+
+    def _no_lock(self, error):
+        return undo.UndoError(
+            "Could not lock this guest in {0}: {1}. Nothing was changed.".format(os.path.dirname(self.store), error.strerror or error)
+        )
+
+    def _free_lock(self):
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
