@@ -23,7 +23,7 @@ LARGEST = 10**18
 FACTS = {
     "schema_version": number("version of the shape of these facts: 1"),
     "collected_at": text("when the collection began"),
-    "duration_ms": number("how long it took on the guest"),
+    "duration_ms": number("how long it took on the guest", informs=True),
     "gather_subset": [text("the areas that were looked at: agent, extension, network, load, on Windows vss too")],
     "system": SYSTEM,
     "errors": [

@@ -101,7 +101,7 @@ PACKAGE = group(
         "candidate_looked": flag("the repositories were asked", LINUX),
         "held": flag("it is held, locked or excluded", LINUX),
         "repositories_disabled": [text("repositories that have the package and are switched off", LINUX)],
-        "product_code": text("product code of the MSI", WINDOWS),
+        "product_code": text("product code of the MSI", WINDOWS, informs=True),
         "state": text(
             "its state: installed; half-installed, half-configured, unpacked or duplicate when an installation was interrupted", LINUX
         ),
@@ -314,7 +314,7 @@ AGENT = group(
                         "SchUseStrongCrypto",
                         {
                             "key": text("key of the registry", WINDOWS),
-                            "view": number("view of the registry: 64 or 32", WINDOWS),
+                            "view": number("view of the registry: 64 or 32", WINDOWS, informs=True),
                             "value": scalar("its value", WINDOWS),
                         },
                         WINDOWS,

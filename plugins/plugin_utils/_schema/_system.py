@@ -27,7 +27,7 @@ VSS = group(
                 {
                     "name": text("its name", WINDOWS),
                     "id": text("its id", WINDOWS),
-                    "instance_id": text("id of the instance", WINDOWS),
+                    "instance_id": text("id of the instance", WINDOWS, informs=True),
                     "state_code": number("number of its state", WINDOWS),
                     "state": text("its state, in the guest's language", WINDOWS),
                     "last_error": text("its last error, in the guest's language", WINDOWS),
@@ -43,7 +43,7 @@ VSS = group(
                 WINDOWS,
             )
         ],
-        "writers_looked": flag("vssadmin was asked for the writers", WINDOWS),
+        "writers_looked": flag("vssadmin was asked for the writers", WINDOWS, informs=True),
         "providers": [
             group(
                 "VSS providers",
@@ -57,8 +57,8 @@ VSS = group(
                 {
                     "volume": text("the volume", WINDOWS),
                     "storage_volume": text("where its shadow copies lie", WINDOWS),
-                    "used_bytes": number("space in use", WINDOWS),
-                    "allocated_bytes": number("space that is allocated", WINDOWS),
+                    "used_bytes": number("space in use", WINDOWS, informs=True),
+                    "allocated_bytes": number("space that is allocated", WINDOWS, informs=True),
                     "maximum_bytes": number("its limit; null: none", WINDOWS),
                 },
                 WINDOWS,
@@ -99,8 +99,8 @@ LOAD = group(
                 "total_bytes": number("all memory"),
                 "available_bytes": number("memory that programs can have"),
                 "used_percent": number("share in use"),
-                "swap_total_bytes": number("all swap"),
-                "swap_used_bytes": number("swap in use"),
+                "swap_total_bytes": number("all swap", informs=True),
+                "swap_used_bytes": number("swap in use", informs=True),
             },
         ),
         "pressure": group(
@@ -134,7 +134,7 @@ LOAD = group(
         "time": group(
             "the clock",
             {
-                "synchronised": flag("a time service keeps it"),
+                "synchronised": flag("a time service keeps it", informs=True),
                 "source": text("which time service"),
                 "offset_s": number("how far it is off, in seconds"),
             },
@@ -147,21 +147,21 @@ SYSTEM = group(
     {
         "kind": text("the kind of system: linux or windows"),
         "kernel": text("version of the kernel"),
-        "architecture": text("architecture of the processors, such as x86_64"),
+        "architecture": text("architecture of the processors, such as x86_64", informs=True),
         "init": text("what starts services: systemd, upstart, openrc, sysv, other", LINUX),
-        "hostname": text("the guest's own name"),
+        "hostname": text("the guest's own name", informs=True),
         "python_version": text("version of the Python that ran the collector", LINUX, informs=True),
         "privileged": flag("the collector ran as root, or as an administrator"),
-        "uptime_s": number("seconds since the guest started"),
+        "uptime_s": number("seconds since the guest started", informs=True),
         "fips": flag("FIPS mode is on"),
         "image_based": flag("the system is an image that packages do not change"),
-        "pending_reboot": flag("servicing or Windows Update wait for a restart", WINDOWS),
+        "pending_reboot": flag("servicing or Windows Update wait for a restart", WINDOWS, informs=True),
         "powershell": group(
             "PowerShell",
             {
                 "version": text("its version", WINDOWS),
-                "language_mode": text("its language mode, such as FullLanguage", WINDOWS),
-                "is_64bit": flag("it runs with 64 bits", WINDOWS),
+                "language_mode": text("its language mode, such as FullLanguage", WINDOWS, informs=True),
+                "is_64bit": flag("it runs with 64 bits", WINDOWS, informs=True),
             },
             WINDOWS,
         ),
@@ -169,10 +169,10 @@ SYSTEM = group(
             "the distribution",
             {
                 "id": text("its id, windows on Windows"),
-                "version_id": text("its version; on Windows the build"),
+                "version_id": text("its version; on Windows the build", informs=True),
                 "id_like": [text("the distributions that it is like", LINUX, informs=True)],
                 "pretty_name": text("its name as a person reads it"),
-                "family": text("its family: debian, redhat, suse, azurelinux, flatcar, windows, other"),
+                "family": text("its family: debian, redhat, suse, azurelinux, flatcar, windows, other", informs=True),
             },
         ),
     },
