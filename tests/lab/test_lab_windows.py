@@ -10,13 +10,13 @@ import http.server
 import json
 import os
 import re
-import subprocess
 import threading
 import time
 
 import pytest
 import yaml
-from conftest import CACHE, LAB, ROOT, findings, host_of
+from conftest import CACHE, ROOT, findings, host_of
+from windows_guest import LACKS
 
 with open(os.path.join(ROOT, "lab", "expected.yml")) as stream:
     EXPECTED = yaml.safe_load(stream)["lab_expected"]
@@ -24,7 +24,6 @@ with open(os.path.join(ROOT, "extensions", "molecule", "windows", "vars", "main.
     IN_SCENARIO = {fault for faults in yaml.safe_load(stream)["lab_plan"].values() for fault in faults}
 with open(os.path.join(ROOT, "lab", "guests.json")) as stream:
     GATEWAY = json.load(stream)["network"]["gateway"]  # this machine, as the guests see it
-LACKS = subprocess.run([LAB, "lacks", "windows"], stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
 pytestmark = pytest.mark.skipif(bool(LACKS), reason="Windows guests: " + LACKS)
 
 

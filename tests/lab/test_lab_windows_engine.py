@@ -11,8 +11,8 @@ import subprocess
 
 import pytest
 from conftest import LAB, ROOT
+from windows_guest import LACKS
 
-LACKS = subprocess.run([LAB, "lacks", "windows"], stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
 pytestmark = pytest.mark.skipif(bool(LACKS), reason="Windows guests: " + LACKS)
 
 ENGINE = os.path.join(ROOT, "tests", "lab", "engine.ps1")

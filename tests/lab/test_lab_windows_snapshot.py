@@ -5,12 +5,11 @@
 
 import json
 import re
-import subprocess
 
 import pytest
-from conftest import LAB, host_of
+from conftest import host_of
+from windows_guest import LACKS
 
-LACKS = subprocess.run([LAB, "lacks", "windows"], stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
 pytestmark = pytest.mark.skipif(bool(LACKS), reason="Windows guests: " + LACKS)
 
 GUEST = "w01"

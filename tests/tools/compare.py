@@ -40,11 +40,11 @@ json.dump(result, sys.stdout)
 def cases():
     """Return {name: facts} of every case of the rules' unit tests."""
     sys.path.insert(0, os.path.join(ROOT, "tests", "unit", "plugins", "plugin_utils", "findings"))
-    import test_rules
+    import linux_cases
     import test_windows_rules
 
     found = {}
-    for system, module in (("linux", test_rules), ("windows", test_windows_rules)):
+    for system, module in (("linux", linux_cases), ("windows", test_windows_rules)):
         for id_, row in module.CASES.items():
             for number, part in enumerate(row):
                 changes = part[0] if isinstance(part, tuple) else part
