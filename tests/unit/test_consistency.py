@@ -196,12 +196,12 @@ def test_no_task_shows_the_environment_of_a_unit():
 
 def test_the_scenarios_playbooks_are_there():
     """molecule passes over a playbook that is not there, with a warning; without one of its own for side_effect, over all of them."""
-    for path in glob.glob(os.path.join(ROOT, "extensions", "molecule", "*", "converge.yml")):
+    for path in glob.glob(os.path.join(ROOT, "extensions", "molecule", "*", "verify.yml")):
         folder = os.path.dirname(path)
         config = load("extensions", "molecule", "config.yml")
-        named = [step.split()[1] for step in config["scenario"]["test_sequence"] if " " in step] + [
-            config["ansible"]["playbooks"]["side_effect"]
-        ]
+        named = [step.split()[1] for step in config["scenario"]["test_sequence"] if " " in step] + list(
+            config["ansible"]["playbooks"].values()
+        )
         assert len(named) > 4
-        for name in named + ["converge.yml", "verify.yml", "vars/main.yml", "tasks/fingerprint.yml"]:
+        for name in named + ["vars/main.yml", "tasks/fingerprint.yml"]:
             assert os.path.isfile(os.path.join(folder, name)), (folder, name)
