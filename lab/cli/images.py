@@ -21,7 +21,7 @@ BASE_FILES = ("make-base.sh", "launch.c", "powershell.c", "powershell.cs", "mani
 WINDOWS_TOOLS = {"x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64", "mcs": "mono-mcs", "openssl": "openssl", "wixl": "wixl"}
 COMMON = (
     "systemd,systemd-sysv,dbus,iproute2,iptables,python3,python3-apt,python3-distro,python3-pkg-resources,openssh-server,sudo,procps,"
-    "isc-dhcp-client,ifupdown,openssl,ca-certificates,logrotate"
+    "isc-dhcp-client,ifupdown,openssl,ca-certificates,logrotate,chrony"
 )
 
 

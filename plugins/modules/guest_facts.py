@@ -335,7 +335,7 @@ ansible_facts:
               type: list
               elements: dict
             time:
-              description: 'The clock. Keys: C(synchronised), C(source), C(offset_s).'
+              description: 'The clock. Keys: C(synchronised), C(source), C(offset_s), C(unit), C(unit_state), C(unit_file_state).'
               returned: always
               type: dict
         # generated: end

@@ -59,6 +59,7 @@ CONSENTS = {
     "firewall": "Windows: disabling a firewall rule that blocks the Azure host",
     "machine_keys_acl": "Windows: the rights on the folder of the machine keys",
     "vss_writer_restart": "Windows: restarting the services behind failed VSS writers",
+    "time_sync": "starting the time service, and having it start with the system",
     "dhcp": "Windows: switching DHCP on, when instance metadata says that the address stays",
 }
 
@@ -96,6 +97,9 @@ REMEDIES = (
     ),
     Remedy("snapshot.bcdr_options", "snapshot", (WINDOWS,), "Write Azure Backup's options as REG_SZ", areas=("vss",)),
     Remedy("snapshot.vss_copy_backup", "snapshot", (WINDOWS,), "Choose between full and copy-only backups of VSS", areas=("vss",)),
+    Remedy(
+        "snapshot.time_sync", "snapshot", (LINUX, WINDOWS), "Have the time service run", consents=("time_sync",), areas=("agent", "load"),
+    ),
     Remedy(
         "snapshot.dhcp", "snapshot", (WINDOWS,), "Switch DHCP on again", consents=("dhcp",), areas=("network",), rollback=True,
     ),

@@ -329,7 +329,7 @@ def collect(host, context, options):
     running = bool(processes["daemon"])
     environment = []
     if context["system"]["init"] == "systemd":
-        service_facts, environment = service.from_systemd(host, options["timeout_s"])
+        service_facts, environment = service.from_systemd(host, options["timeout_s"] * 3)
     else:
         service_facts = service.from_scripts(host, context["system"]["init"], running)
     configuration = config(host)

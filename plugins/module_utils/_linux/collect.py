@@ -179,7 +179,7 @@ def collect(options, run_command=None, root="", now=None, deadline=None, send=No
             "memory": guarded(host, "load", "memory", load.memory, host),
             "pressure": guarded(host, "load", "pressure", load.pressure, host),
             "filesystems": steps.do("load", "file systems", mounts.finish, host, asking, answers) if asking else None,
-            "time": guarded(host, "load", "time", load.time_source, host, context["processes"]),
+            "time": guarded(host, "load", "time", load.time_source, host, context["processes"], options["timeout_s"]),
         }
         if probe and result["load"]["time"]:
             result["load"]["time"]["offset_s"] = probes.clock_offset(probe.date, probe.received)

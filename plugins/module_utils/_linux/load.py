@@ -7,6 +7,7 @@ import os
 import re
 
 PRESSURE = ("cpu", "memory", "io")
+TIME_UNITS = [name + ".service" for name in ("chrony", "chronyd", "systemd-timesyncd", "ntpsec", "ntp", "ntpd", "openntpd")]
 
 
 def parse_cpu(text):
@@ -82,9 +83,34 @@ def pressure(host):
     return {name: parse_pressure(host.read("load", "/proc/pressure/" + name)) for name in PRESSURE}
 
 
-def time_source(host, processes):
-    """Return which program keeps the time, and whether it says that it does."""
+def parse_units(text):
+    """Return what ``systemctl show`` says of several units: a list of {property: value}."""
+    found = [dict(line.split("=", 1) for line in block.split("\n") if "=" in line) for block in (text or "").strip().split("\n\n")]
+    return [unit for unit in found if unit.get("LoadState") in ("loaded", "masked")]
+
+
+def time_unit(host, timeout_s):
+    """Return the unit that is to keep the time: one that runs, or else one that systemd would start, or else any that is installed."""
+    if not host.exists("load", "/run/systemd/system"):
+        return {}
+    units = parse_units(
+        host.run("load", ["systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState"] + TIME_UNITS, timeout_s * 3)
+    )
+    units.sort(key=lambda unit: (unit.get("ActiveState") != "active", unit.get("UnitFileState") != "enabled"))
+    return units[0] if units else {}
+
+
+def time_source(host, processes, timeout_s):
+    """Return which program keeps the time, whether it says that it does, and which unit is to do so."""
     names = {os.path.basename(process["command"][0].split(" ")[0]).rstrip(":") for process in processes}
     source = next((name for name in ("chronyd", "ntpd", "systemd-timesyncd", "ptp4l", "phc2sys", "openntpd") if name in names), None)
     told = host.exists("load", "/run/systemd/timesync/synchronized")
-    return {"source": source, "synchronised": True if told and source == "systemd-timesyncd" else None, "offset_s": None}
+    unit = time_unit(host, timeout_s)
+    return {
+        "source": source,
+        "synchronised": True if told and source == "systemd-timesyncd" else None,
+        "offset_s": None,
+        "unit": unit.get("Id"),
+        "unit_state": unit.get("ActiveState") or None,
+        "unit_file_state": unit.get("UnitFileState") or None,
+    }

@@ -19,7 +19,9 @@ from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._base imp
     items,
     part,
     seen,
+    service_fix,
     size,
+    windows_service,
 )
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._coded import (
     CODED,
@@ -40,7 +42,7 @@ from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._columns 
     SCRIPTS,
     STATUS,
 )
-from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import LINUX
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import LINUX, WINDOWS
 
 YELLOW = 128  # vmHealthState: the snapshot was taken, with a failure beside it
 NO_PATH = (
@@ -403,6 +405,7 @@ def load_io_pressure(facts: Facts, limits: Limits) -> Iterator[Seen]:
     evidence="the clock is {offset} {direction} the Azure host's ({keeper})",
     action="Correct the clock and check that chronyd or systemd-timesyncd runs; signatures for storage are refused otherwise.",
     codes=STATUS + ("ExtensionSnapshotFailedNoNetwork",),
+    explained_by=("time_service_off",),
     windows={"action": "Correct the clock and check that the Windows Time service runs; signatures for storage are refused otherwise."},
 )
 def clock_wrong(facts: Facts, limits: Limits) -> Iterator[Seen]:
@@ -411,6 +414,34 @@ def clock_wrong(facts: Facts, limits: Limits) -> Iterator[Seen]:
         direction = "ahead of" if offset > 0 else "behind"
         keeper = get(facts, "load.time.source") or "no program that keeps the time runs"
         yield seen(offset=duration(abs(offset)), direction=direction, keeper=keeper)
+
+
+@finding(
+    severity="risk",
+    title="The time service does not run",
+    evidence={
+        LINUX: "{service} is {state} and {start}, and no other program keeps the time",
+        WINDOWS: "{service} is {state}, its start type is {start}",
+    },
+    action="Start the time service and have it start with the system, unless something else keeps the time.",
+    remedy="snapshot.time_sync",
+    consent="time_sync",
+    codes=STATUS + ("ExtensionSnapshotFailedNoNetwork",),
+)
+def time_service_off(facts: Facts, limits: Limits) -> Iterator[Seen]:
+    """Windows starts W32Time by a trigger where it is "manual", so only a disabled one, and an automatic one that does not run, are off."""
+    if is_windows(facts):
+        row = windows_service(facts, "W32Time")
+        state, start = row.get("state"), row.get("start_type")
+        if state == "stopped" and start in ("auto", "delayed", "disabled"):
+            fix = service_fix("W32Time", start_type="auto", state="started", expect={"start_type": start, "state": state})
+            yield seen(WINDOWS, fix=fix, service="W32Time", state=state, start=start)
+        return
+    time = part(facts, "load.time")
+    unit, state, start = time.get("unit"), time.get("unit_state"), time.get("unit_file_state")
+    if state in ("inactive", "failed") and not time.get("source"):
+        expect = {"masked": start == "masked", "unit_file_state": None if start == "masked" else start}
+        yield seen(LINUX, fix={"unit": unit, "expect": expect}, service=unit, state=state, start=start or "static")
 
 
 STATIC = "Switch DHCP on in the guest; give the VM a static private address in Azure instead, on its network interface."

@@ -137,6 +137,11 @@ LOAD = group(
                 "synchronised": flag("a time service keeps it", informs=True),
                 "source": text("which time service"),
                 "offset_s": number("how far it is off, in seconds"),
+                "unit": text(
+                    "systemd's unit that is to keep it: one that runs, else one that is enabled, else any that is installed", LINUX
+                ),
+                "unit_state": text("its ActiveState", LINUX),
+                "unit_file_state": text("whether it starts with the system: its UnitFileState", LINUX),
             },
         ),
     },

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux import firewall, load, mounts, packages, probes, proxy, routes
@@ -277,6 +278,33 @@ def test_parse_pressure():
     text = "some avg10=1.50 avg60=2.00 avg300=0.00 total=1\nfull avg10=0.10 avg60=0.00 avg300=0.00 total=1\n"
     assert load.parse_pressure(text) == {"some_avg10": 1.5, "some_avg60": 2.0, "full_avg10": 0.1}
     assert load.parse_pressure("") is None
+
+
+UNIT = "Id={0}.service\nLoadState={1}\nActiveState={2}\nUnitFileState={3}\n"
+
+
+@pytest.mark.parametrize(
+    "rows, expected",
+    [
+        (
+            [("chrony", "not-found", "inactive", ""), ("systemd-timesyncd", "loaded", "inactive", "disabled")],
+            "systemd-timesyncd inactive disabled",
+        ),
+        ([("systemd-timesyncd", "loaded", "inactive", "enabled"), ("chrony", "loaded", "active", "enabled")], "chrony active enabled"),
+        ([("ntp", "loaded", "inactive", "disabled"), ("chrony", "masked", "inactive", "masked")], "ntp inactive disabled"),
+        ([("chronyd", "masked", "inactive", "masked")], "chronyd inactive masked"),
+        ([("chronyd", "not-found", "inactive", "")], None),
+        ([], None),
+    ],
+)
+def test_the_unit_that_keeps_the_time(rows, expected):
+    host = types.SimpleNamespace(
+        exists=lambda area, path: path == "/run/systemd/system", run=lambda *given: "\n".join(UNIT.format(*row) for row in rows)
+    )
+    found = load.time_source(host, [], 3)
+    assert found["source"] is None
+    told = [found["unit"], found["unit_state"], found["unit_file_state"]]
+    assert told == ([None] * 3 if expected is None else [expected.split()[0] + ".service"] + expected.split()[1:])
 
 
 def test_parse_mounts_unescapes():

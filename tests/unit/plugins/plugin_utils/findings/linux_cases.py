@@ -84,6 +84,7 @@ HANDLER = {"name": NAME, "version": "1.0.9184.0", "state": "Enabled", "status": 
 
 
 RUNNING = {"extension/snapshot/code": 4}
+TIME_OFF = {"load/time/unit": "chrony.service", "load/time/unit_state": "inactive", "load/time/unit_file_state": "disabled"}
 
 
 HANDLERS_AGE = {"agent/processes/handler/0/age_s": 90000}
@@ -359,6 +360,10 @@ CASES = {
     "load_memory_high": ({"load/memory/used_percent": 97.0}, {}, ({"load/memory/used_percent": 90}, True), {"load/memory": None}),
     "load_io_pressure": ({"load/pressure/io/full_avg10": 70.0}, {}, ({"load/pressure/io/full_avg10": 40}, True), {"load/pressure": None}),
     "clock_wrong": ({"load/time/offset_s": -301}, {}, ({"load/time/offset_s": 300}, False), {"load/time/offset_s": None}),
+    "time_service_off": (
+        dict(TIME_OFF), dict(TIME_OFF, **{"load/time/source": "ntpd"}), (dict(TIME_OFF, **{"load/time/unit_state": "activating"}), False),
+        dict(TIME_OFF, **{"load/time/unit_state": None}),
+    ),
     "dhcp_static_address": ({"network/dhcp/method": "static"}, {}, ({"network/dhcp/method": None}, False), {"network/dhcp": None}),
     "dhcp_option_245_missing": (
         {"network/dhcp/option_245": None}, {}, ({"network/dhcp/option_245": None, "network/dhcp/option_245_looked": False}, False), {"network/dhcp": None},

@@ -243,6 +243,10 @@ CASES = {
     ),
     "load_memory_high": ({"load/memory/used_percent": 97.0}, {}, ({"load/memory/used_percent": 90}, True), {"load/memory": None}),
     "clock_wrong": ({"load/time/offset_s": -301}, {}, ({"load/time/offset_s": 300}, False), {"load/time/offset_s": None}),
+    "time_service_off": (
+        service("W32Time", state="stopped", start_type="disabled"), service("W32Time", state="stopped", start_type="manual"),
+        (service("W32Time", state="start_pending", start_type="auto"), False), {"agent/services": None},
+    ),
     "dhcp_static_address": (
         {"network/dhcp/method": "static"}, {"network/dhcp/method": "static", "network/primary/addresses": ["192.0.2.2", "192.0.2.3"]},
         ({"network/dhcp/method": None}, False), {"network/dhcp": None},
