@@ -54,7 +54,7 @@ CONSENTS = {
     "provisioning_agent": "`Provisioning.Agent=auto`",
     "verbose_logging_off": "switching verbose logging off",
     "agent_install": "Windows: installing or updating the agent from `agent_msi`, an MSI that you name, with its `agent_msi_sha256`",
-    "routes": "Windows: adding routes to the Azure host and to Azure's prefixes",
+    "routes": "adding routes to the Azure host and to Azure's prefixes",
     "proxy": "Windows: the proxy of the SYSTEM account and of WinHTTP, or its exceptions",
     "firewall": "Windows: disabling a firewall rule that blocks the Azure host",
     "machine_keys_acl": "Windows: the rights on the folder of the machine keys",
@@ -63,6 +63,10 @@ CONSENTS = {
 }
 
 REMEDIES = (
+    Remedy(
+        "connectivity.route", "connectivity", (LINUX,), "Route the Azure host via the primary interface",
+        consents=("routes",), areas=("network",), rollback=True,
+    ),
     Remedy(
         "connectivity.azure_routes", "connectivity", (WINDOWS,), "Route Azure's addresses via the gateway",
         consents=("routes",), areas=("network",), rollback=True,

@@ -5,11 +5,13 @@
 
 import os
 
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux import conf, packages, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import conf, kinds, packages, undo
 from ansible_collections.vmbackup.azure.plugins.module_utils._values import version_key
 
 DIFF_BYTES = 65536
+LISTED = 20
 UNITS = ("/etc/systemd/", "/usr/lib/systemd/", "/lib/systemd/")
+PROFILES = "/etc/NetworkManager/system-connections/"
 
 
 def text_of(path, state):
@@ -67,10 +69,10 @@ def _package_words(state):
 
 
 class Plan(object):
-    """What undo does and what it leaves: ``files`` and ``units`` as (wanted, present), ``moves``, ``packages``, ``left`` (sentences)."""
+    """What undo does and what it leaves: ``files``, ``units`` and ``items`` as (wanted, present), ``moves``, ``packages``, ``left`` (sentences)."""
 
     def __init__(self):
-        self.files, self.moves, self.units, self.packages, self.left = [], [], [], [], []
+        self.files, self.moves, self.units, self.packages, self.items, self.left = [], [], [], [], [], []
 
 
 def plan(points, runner, force=False):
@@ -119,7 +121,25 @@ def plan(points, runner, force=False):
             result.left.append(_changed_since("The package " + name, _package_words(now), _package_words(expect)))
         else:
             result.packages.append({"name": name, "version": want["version"], "present": now["version"]})
+    _plan_items(result, wanted["items"], runner, force)
     return result
+
+
+def _plan_items(result, wanted, runner, force):
+    """Decide on what the running system holds: routes and rules."""
+    for now in kinds.capture(sorted(wanted), runner) if wanted else []:
+        want, expect = wanted[now["key"]]
+        if kinds.same(want, now) or (expect and kinds.same(want, expect)):
+            continue
+        # After a restart of the guest what was not kept is as it was before, or gone: neither is somebody's change.
+        if expect and not force and not kinds.same(expect, now) and now["state"] is not None:
+            result.left.append(
+                "{0} was left as it is, since it was changed after the repair, which had left {1}.".format(
+                    kinds.words(now), kinds.words(expect)
+                )
+            )
+        else:
+            result.items.append((want, now))
 
 
 def place(want):
@@ -128,7 +148,7 @@ def place(want):
     parent = os.path.dirname(path)
     if want["kind"] == "absent":
         os.unlink(path)
-        if parent.endswith(".service.d") and not os.listdir(parent):
+        if parent.endswith((".service.d", ".network.d")) and not os.listdir(parent):
             os.rmdir(parent)
         return
     if not os.path.isdir(parent):
@@ -179,16 +199,19 @@ def keep(runner, store, plan_, now):
 
 
 def restore(runner, plan_):
-    """Act: moved things first, then files, then units."""
+    """Act: moved things first, then files, then units, then what the running system holds."""
     for entry in plan_.moves:
         move(runner, entry["stored"], entry["path"])
     for want, _now in plan_.files:
         place(want)
     if any(want["path"].startswith(UNITS) for want, _now in plan_.files):
         systemctl(runner, ["daemon-reload"])
+    if any(want["path"].startswith(PROFILES) for want, _now in plan_.files):
+        runner(["nmcli", "connection", "reload"])  # reads them, and changes no connection that is up
     for want, _now in plan_.units:
         for arguments in undo.unit_steps(want, undo.unit_state(want["unit"], runner)):
             systemctl(runner, arguments)
+    kinds.restore(plan_.items, runner)
 
 
 def describe(plan_):
@@ -198,4 +221,7 @@ def describe(plan_):
         steps.append(("Remove {0}, which was not there." if want["kind"] == "absent" else "Put {0} back.").format(want["path"]))
     for want, now in plan_.units:
         steps.extend("Run systemctl {0}.".format(" ".join(arguments)) for arguments in undo.unit_steps(want, now))
+    steps.extend("Put back: {0}.".format(kinds.words(want)) for want, _now in plan_.items[:LISTED])
+    if len(plan_.items) > LISTED:
+        steps.append("Put back as well: {0} more of this kind.".format(len(plan_.items) - LISTED))
     return steps

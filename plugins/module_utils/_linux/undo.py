@@ -40,13 +40,17 @@ def _text(error):
 
 
 def runner_of(module):
-    """Return a function that runs a command through the module: (exit code, output, error output), 127 when it is not there."""
+    """Return a function that runs a command through the module: (exit code, output, error output), 127 when it is not there.
 
-    def run(arguments):
+    Its second argument is what the command reads.
+    """
+
+    def run(arguments, data=None):
         program = module.get_bin_path(arguments[0])
         if not program:
             return 127, "", "{0} is not there".format(arguments[0])
-        return module.run_command([program] + arguments[1:], environ_update={"LC_ALL": "C", "LANG": "C"})
+        more = {} if data is None else {"data": data}
+        return module.run_command([program] + arguments[1:], environ_update={"LC_ALL": "C", "LANG": "C"}, **more)
 
     return run
 
@@ -198,6 +202,11 @@ def same_version(one, other):
     return one.get("version") == other.get("version")
 
 
+def same_item(one, other):
+    """Say whether two states of an item (kinds.py) are the same."""
+    return one.get("state") == other.get("state")
+
+
 def package_state(name, runner):
     """Return name, manager (dpkg or rpm), installed version (None when it is not installed) and ``unfinished`` of a package.
 
@@ -342,6 +351,7 @@ def read_points(store):
                 if not isinstance(point.get(key), kind):
                     raise ValueError("no {0} in it".format(key))
             point.setdefault("written", None)
+            point.setdefault("items", [])
             if point["written"] is not None and not isinstance(point["written"], dict):
                 raise ValueError("what was written is no object")
         except (OSError, ValueError) as error:
@@ -370,6 +380,7 @@ def same_point(point, capture):
         and match(point["units"], capture["units"], "unit", same_unit)
         and match(point["packages"], capture["packages"], "name", same_package)
         and [move["path"] for move in point["moves"]] == capture["moves"]
+        and point["items"] == capture.get("items", [])
         # A place that is taken holds an earlier thing of that name.
         and not any(os.path.lexists(move["stored"]) for move in point["moves"])
     )
@@ -426,6 +437,7 @@ def plan_point(store, remedy, captured, points, now):
         ],
         "units": captured["units"],
         "packages": captured["packages"],
+        "items": captured.get("items", []),
         "moves": [{"path": path, "stored": os.path.join(directory, "moves", str(n))} for n, path in enumerate(captured["moves"])],
         "written": None,
         "directory": directory,
@@ -433,12 +445,16 @@ def plan_point(store, remedy, captured, points, now):
     return point, False
 
 
-def seal(point, runner):
-    """Keep in a point what the remedy has written: the present state of all that the point names."""
+def seal(point, runner, items=()):
+    """Keep in a point what the remedy has written: the present state of all that the point names.
+
+    :param items: the present state of the point's items (kinds.py).
+    """
     point["written"] = {
         "files": [file_state(state["path"]) for state in point["files"]],
         "units": [unit_state(state["unit"], runner) for state in point["units"]],
         "packages": [package_state(state["name"], runner) for state in point["packages"]],
+        "items": list(items),
     }
     try:
         write_entry(point["directory"], point)
@@ -523,6 +539,7 @@ def choose(points, name=None):
             + [state["unit"] for state in point["units"]]
             + [state["name"] for state in point["packages"]]
             + [move["path"] for move in point["moves"]]
+            + [item["key"] for item in point["items"]]
         )
 
     later = [
@@ -559,7 +576,7 @@ def _chain(points, kind, name, same):
 
 
 def targets(points):
-    """Return what to bring back: files, units and packages by name with (state, what the repair wrote or None), moves as list.
+    """Return what to bring back: files, units, packages and items by name with (state, what the repair wrote or None), moves as list.
 
     :param points: oldest first.
     """
@@ -576,6 +593,7 @@ def targets(points):
         "files": files,
         "units": _chain(points, "units", "unit", same_settings),
         "packages": _chain(points, "packages", "name", same_version),
+        "items": _chain(points, "items", "key", same_item),
         "moves": moves,
     }
 

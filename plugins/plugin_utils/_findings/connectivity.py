@@ -10,6 +10,7 @@ from typing import Any, Iterator, Mapping
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._base import (
     Cause,
     Facts,
+    Fix,
     Limits,
     Seen,
     get,
@@ -29,8 +30,9 @@ from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._columns 
 )
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import LINUX
 
-WIRESERVER = "168.63.129.16"
+WIRESERVER, IMDS = "168.63.129.16", "169.254.169.254"
 PROBE = "{url}: {error} (after {time_ms} ms)"
+ROUTE = {"remedy": "connectivity.route", "consent": "routes"}
 ROUTES = {"remedy": "connectivity.azure_routes", "consent": "routes"}
 PATHS = ("route_wireserver_missing", "route_wireserver_not_primary", "firewall_blocks_host")
 
@@ -46,12 +48,33 @@ def _failed(facts: Facts, name: str) -> Mapping[str, Any] | None:
     return {"url": probe.get("url"), "error": probe.get("error"), "time_ms": probe.get("time_ms")}
 
 
+def _own_route(address: str, route: Mapping[str, Any]) -> str | None:
+    """Return what was seen of the route that an address has to itself, as the module routes names it; None where it has none."""
+    if route.get("prefix") != address + "/32":
+        return None
+    return str(route.get("kind")) if route.get("ok") is False else str(route.get("gateway") or "link")
+
+
+def _route_fix(facts: Facts) -> Fix | None:
+    """Return the host routes that a Linux guest needs, None where the gateway is not known."""
+    interface, gateway = get(facts, "network.primary.interface"), get(facts, "network.primary.gateway")
+    if is_windows(facts) or not interface or not gateway:
+        return None
+    expect = {}
+    for address in (WIRESERVER, IMDS):
+        route = part(facts, "network.routes").get(address) or {}
+        if route.get("ok") is False or route.get("device") != interface:
+            expect[address + "/32"] = _own_route(address, route)
+    return {"routes": list(expect), "next_hop": gateway, "interface": interface, "expect": expect}
+
+
 @finding(
     severity="blocker",
     title="No route to the Azure host",
     evidence="the {whose} has no way to {address}: {why}",
     action="Remove the route or rule that takes 168.63.129.16 away, and check that the primary interface has its default route.",
     codes=NETWORK,
+    **ROUTE,
     windows={**ROUTES, "action": "Remove the route that takes 168.63.129.16 away, or add one via the gateway of the primary interface."},
 )
 def route_wireserver_missing(facts: Facts, limits: Limits) -> Iterator[Seen]:
@@ -59,7 +82,7 @@ def route_wireserver_missing(facts: Facts, limits: Limits) -> Iterator[Seen]:
     if route.get("ok") is False:
         kind = route.get("kind")
         why = {"blackhole": "a blackhole route discards it", "none": "there is no route"}.get(str(kind), "the route says {0}".format(kind))
-        yield seen(whose="system" if is_windows(facts) else "kernel", address=WIRESERVER, why=why)
+        yield seen(fix=_route_fix(facts), whose="system" if is_windows(facts) else "kernel", address=WIRESERVER, why=why)
 
 
 @finding(
@@ -68,6 +91,7 @@ def route_wireserver_missing(facts: Facts, limits: Limits) -> Iterator[Seen]:
     evidence="{address} is routed by {device} from {source}; the primary interface is {primary} with {primary_address}",
     action="Route 168.63.129.16 via the gateway of the primary interface; look for a VPN or a second interface that took the default route.",
     codes=NETWORK,
+    **ROUTE,
     windows=ROUTES,
 )
 def route_wireserver_not_primary(facts: Facts, limits: Limits) -> Iterator[Seen]:
@@ -79,7 +103,7 @@ def route_wireserver_not_primary(facts: Facts, limits: Limits) -> Iterator[Seen]
     # A second address of the primary interface leaves by it too.
     if route.get("device") != primary and not host_answers(facts):
         device = route.get("device") or "another table"
-        yield seen(address=WIRESERVER, device=device, source=source, primary=primary, primary_address=address)
+        yield seen(fix=_route_fix(facts), address=WIRESERVER, device=device, source=source, primary=primary, primary_address=address)
 
 
 @finding(

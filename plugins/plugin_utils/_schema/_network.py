@@ -112,6 +112,7 @@ NETWORK = group(
                     {
                         "ok": flag("it goes via the primary interface; on Windows the system's own decision"),
                         "kind": text("the route that is taken: host, default, other, blackhole, unreachable or none"),
+                        "prefix": text("destination of the main table's route, where that decides", LINUX),
                         "device": text("the interface"),
                         "gateway": text("the gateway"),
                         "source": text("the address that it would send from"),

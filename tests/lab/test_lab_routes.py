@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Routes on Linux guests: repaired, kept across a restart of the guest, taken back by the guest when nobody confirms, undone."""
+
+import json
+import subprocess
+import time
+
+import pytest
+from conftest import findings, host_of
+
+HOST = "168.63.129.16"
+CONSENT = ["-e", "vmbackup_allow_routes=true", "-e", "connectivity_confirm_s=60"]
+LIST = "/var/lib/vmbackup_azure/routes.json"
+# Towards the controller via an address that nobody has: no answer comes back.
+CUT = "routes=10.94.0.1/32 next_hop=10.94.0.250 undo=connectivity.route"
+
+
+def routes_of(lab, guest, prefix=HOST):
+    return lab.shell(guest, "ip -4 route show {0}".format(prefix)).strip()
+
+
+def module(lab, guest, arguments, *more):
+    """Call routes alone; return (whether it succeeded, its output)."""
+    done = lab.ansible("ansible", guest, "-m", "vmbackup.azure.routes", "-a", arguments, *more)
+    return done.returncode == 0, done.stdout
+
+
+def restart(lab, guest):
+    """Restart a guest, and wait until ssh answers."""
+    subprocess.run(["podman", "restart", "--time", "5", "vmbackup-lab-" + guest], check=True, capture_output=True)
+    lab("up", guest)
+
+
+def until(look, seconds):
+    """Wait until a look is true; return how long that took."""
+    began = time.monotonic()
+    while not look():
+        assert time.monotonic() - began < seconds, "not within {0} s".format(seconds)
+        time.sleep(1)
+    return time.monotonic() - began
+
+
+def test_a_blackhole_is_repaired_kept_across_a_restart_and_undone(lab, tmp_path):
+    lab.plant({"f09": "route_wireserver_blackhole"})
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f09"], tmp_path / "without")
+    assert "vmbackup_allow_routes" in json.dumps(host_of(report, "f09")["findings"]) and host_of(report, "f09")["actions"] == []
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f09"], tmp_path / "check", "--check", "--diff", *CONSENT)
+    assert "-168.63.129.16/32: blackhole" in output and routes_of(lab, "f09") == "blackhole " + HOST, output
+    assert lab.shell("f09", "ls -A /var/lib/vmbackup_azure 2>/dev/null || true").strip() == ""
+
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f09"], tmp_path / "real", *CONSENT)
+    host = host_of(report, "f09")
+    assert code == 0 and host["status"] == "repaired", output[-4000:]
+    assert "route_wireserver_missing" in findings(report, "f09") and host["actions"][0]["undo_point"]
+    assert routes_of(lab, "f09").startswith("{0} via 10.94.0.2 dev eth0 proto static".format(HOST))
+    lab.shell("f09", "bash -c 'exec 3<>/dev/tcp/{0}/80'".format(HOST))
+    assert lab.shell("f09", "ls /etc/systemd/system/*guard* 2>/dev/null || true").strip() == "", "the guard is gone after the confirmation"
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f09"], tmp_path / "again", *CONSENT)
+    assert code == 0 and "changed=0" in output and host_of(report, "f09")["status"] == "healthy", output[-3000:]
+
+    restart(lab, "f09")
+    until(lambda: "proto static" in routes_of(lab, "f09"), 30)
+    code, output, report = lab.playbook("vmbackup.azure.undo", ["f09"], tmp_path / "undo")
+    assert code == 0 and routes_of(lab, "f09") == "blackhole " + HOST, output[-3000:]
+    assert lab.shell("f09", "ls /etc/network/if-up.d | grep vmbackup || true; cat {0} 2>/dev/null || true".format(LIST)).strip() == ""
+
+
+def test_a_change_that_cuts_the_guest_off_is_taken_back_by_it_and_reported(lab):
+    lab("reset", "f10")
+    began = time.monotonic()
+    fine, output = module(lab, "f10", CUT + " confirm_s=20", "-e", "ansible_timeout=5")
+    assert not fine and ("did not answer over a new connection" in output or "put the former state back" in output), output
+    until(lambda: routes_of(lab, "f10", "10.94.0.1") == "", 45)
+    assert time.monotonic() - began < 90
+    fine, output = module(lab, "f10", "confirm=connectivity.route")
+    assert not fine and "nobody did within 20 s; the guest put the former state back" in output, output
+    assert lab.shell("f10", "ls /etc/network/if-up.d | grep vmbackup || true").strip() == ""
+    assert lab.ansible("ansible", "f10", "-m", "ping").returncode == 0
+
+
+def test_a_change_that_waits_is_taken_back_by_a_restart_of_the_guest_and_holds_up_the_next(lab):
+    lab("reset", "f11")
+    fine, output = module(lab, "f11", "routes=203.0.113.0/24 undo=connectivity.route confirm_s=300 verify=false")
+    assert fine and '"token": "' in output, output
+    assert "203.0.113.0/24" in lab.shell("f11", "cat /etc/network/if-up.d/vmbackup-azure-routes-eth0")
+    for call in ("routes=203.0.113.128/25 undo=connectivity.route confirm_s=300", "routes=203.0.113.128/25"):
+        fine, output = module(lab, "f11", call)
+        assert fine and '"deferred": true' in output and "waits for its confirmation until" in output, output
+    restart(lab, "f11")
+    assert routes_of(lab, "f11", "203.0.113.0/24") == ""
+    assert lab.shell("f11", "ls /etc/network/if-up.d | grep vmbackup || true; ls /etc/systemd/system | grep guard || true").strip() == ""
+    fine, output = module(lab, "f11", "confirm=connectivity.route")
+    assert not fine and "the guest restarted before" in output, output
+    fine, output = module(lab, "f11", "routes=203.0.113.128/25 undo=connectivity.route confirm_s=60")
+    assert fine and '"confirmed": true' in output, output
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ("routes=203.0.113.0/24,203.0.113.0/24", "is in routes twice"),
+        ("routes=203.0.113.1/24", "203.0.113.0/24 is meant"),
+        ("routes=203.0.113.0/24,198.51.100.0/24 next_hop=10.95.0.1", "is in no network of"),
+        ("routes=203.0.113.0/24 confirm_s=60", "needs undo"),
+        ("routes=", "give at least one prefix"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_half_done(lab, arguments, words):
+    lab("reset", "f12")
+    before = lab.shell("f12", "ip route; ls -A /var/lib/vmbackup_azure 2>/dev/null || true")
+    fine, output = module(lab, "f12", arguments)
+    assert not fine and words in output and "Traceback" not in output, output
+    assert lab.shell("f12", "ip route; ls -A /var/lib/vmbackup_azure 2>/dev/null || true") == before
