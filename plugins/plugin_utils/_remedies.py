@@ -68,7 +68,7 @@ REMEDIES = (
         consents=("routes",), areas=("network",), rollback=True,
     ),
     Remedy(
-        "connectivity.azure_routes", "connectivity", (WINDOWS,), "Route Azure's addresses via the gateway",
+        "connectivity.azure_routes", "connectivity", (LINUX, WINDOWS), "Route Azure's addresses via the gateway",
         consents=("routes",), areas=("network",), rollback=True,
     ),
     Remedy(

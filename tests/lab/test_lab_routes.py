@@ -67,6 +67,19 @@ def test_a_blackhole_is_repaired_kept_across_a_restart_and_undone(lab, tmp_path)
     assert lab.shell("f09", "ls /etc/network/if-up.d | grep vmbackup || true; cat {0} 2>/dev/null || true".format(LIST)).strip() == ""
 
 
+def test_storage_is_routed_past_a_forced_tunnel(lab, tmp_path):
+    lab.plant({"f12": "forced_tunnel"})
+    wanted = CONSENT + ["-e", '{"connectivity_prefixes": ["10.94.0.3/32"]}']
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f12"], tmp_path / "real", *wanted)
+    assert code == 0 and host_of(report, "f12")["status"] == "repaired", output[-4000:]
+    assert list(findings(report, "f12")) == ["storage_unreachable"]
+    lab.shell("f12", "bash -c 'exec 3<>/dev/tcp/10.94.0.3/443'")
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f12"], tmp_path / "again", *wanted)
+    assert code == 0 and "changed=0" in output
+    code, output, report = lab.playbook("vmbackup.azure.undo", ["f12"], tmp_path / "undo")
+    assert code == 0 and routes_of(lab, "f12", "10.94.0.3/32") == "", output[-3000:]
+
+
 def test_a_change_that_cuts_the_guest_off_is_taken_back_by_it_and_reported(lab):
     lab("reset", "f10")
     began = time.monotonic()

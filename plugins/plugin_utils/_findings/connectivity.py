@@ -203,14 +203,11 @@ def hostgaplugin_unreachable(facts: Facts, limits: Limits) -> Iterator[Seen]:
     severity="risk",
     title="A storage endpoint of the region cannot be reached",
     evidence=PROBE,
-    action="Allow TCP port 443 to storage in firewall and network security group. Not needed while the Azure host relays for the guest.",
+    action="Allow TCP port 443 to storage in firewall and network security group, or route it past a forced tunnel. Not needed while the "
+    "Azure host relays for the guest.",
     codes=NETWORK,
     doc=ARTICLE,
-    windows={
-        **ROUTES,
-        "action": "Allow TCP port 443 to storage in firewall and network security group, or route it past a forced tunnel. Not needed while the "
-        "Azure host relays for the guest.",
-    },
+    **ROUTES,
 )
 def storage_unreachable(facts: Facts, limits: Limits) -> Iterator[Seen]:
     failed = _failed(facts, "storage")

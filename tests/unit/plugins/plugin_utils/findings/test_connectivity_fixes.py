@@ -20,7 +20,9 @@ def test_what_the_remedy_of_a_missing_route_has_to_write():
     fix = route_fix({"network/routes/168.63.129.16": BLACKHOLE, "network/primary/gateway": "10.94.0.2"})
     assert fix["routes"] == ["168.63.129.16/32"] and fix["next_hop"] == "10.94.0.2" and fix["expect"] == {"168.63.129.16/32": "blackhole"}
     wider = dict(BLACKHOLE, prefix="168.63.0.0/16")
-    assert route_fix({"network/routes/168.63.129.16": wider, "network/primary/gateway": "10.94.0.2"})["expect"] == {"168.63.129.16/32": None}
+    assert route_fix({"network/routes/168.63.129.16": wider, "network/primary/gateway": "10.94.0.2"})["expect"] == {
+        "168.63.129.16/32": None
+    }
     assert route_fix({"network/routes/168.63.129.16": BLACKHOLE, "network/primary/gateway": None}) is None
     tunnel = {"ok": True, "kind": "host", "device": "tun0", "source": "10.8.0.2", "gateway": None, "prefix": "168.63.129.16/32"}
     changes = both(probe("wireserver"), {"network/routes/168.63.129.16": tunnel, "network/primary/gateway": "10.94.0.2"})
