@@ -308,7 +308,7 @@ ansible_facts:
               type: list
               elements: dict
             firewall:
-              description: 'What keeps the Azure host away. Keys: C(agent_rules), C(drops_root).'
+              description: 'What keeps the Azure host away. Keys: C(agent_rules), C(drops_root), C(places).'
               returned: always
               type: dict
         load:

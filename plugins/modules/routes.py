@@ -307,7 +307,7 @@ def main():
         changes=[] if deferred else work.changes(),
         notes=work.notes,
         next_hops=[{"next_hop": way.via, "interface": way.dev} for _family, way in sorted(work.plan.hops.items())],
-        kept_in=sorted(place.path for place in work.places if place.text),
+        kept_in=[] if deferred else sorted(place.path for place in work.places if place.text),
         undo_point=point,
         token=token,
         deferred=bool(deferred),

@@ -56,7 +56,7 @@ CONSENTS = {
     "agent_install": "Windows: installing or updating the agent from `agent_msi`, an MSI that you name, with its `agent_msi_sha256`",
     "routes": "adding routes to the Azure host and to Azure's prefixes",
     "proxy": "Windows: the proxy of the SYSTEM account and of WinHTTP, or its exceptions",
-    "firewall": "Windows: disabling a firewall rule that blocks the Azure host",
+    "firewall": "Linux: a rule that lets root reach the Azure host; Windows: disabling a rule that blocks it",
     "machine_keys_acl": "Windows: the rights on the folder of the machine keys",
     "vss_writer_restart": "Windows: restarting the services behind failed VSS writers",
     "dhcp": "Windows: switching DHCP on, when instance metadata says that the address stays",
@@ -76,7 +76,7 @@ REMEDIES = (
         consents=("proxy",), areas=("network",),
     ),
     Remedy(
-        "connectivity.firewall", "connectivity", (WINDOWS,), "Disable the firewall rule that blocks the Azure host",
+        "connectivity.firewall", "connectivity", (LINUX, WINDOWS), "Let the guest's firewall pass the Azure host",
         consents=("firewall",), areas=("network",),
     ),
     Remedy("agent.install", "agent", (LINUX, WINDOWS), "Install the agent", consents=("agent_install",), restart=True),

@@ -27,6 +27,12 @@ def module(lab, guest, arguments, *more):
     return done.returncode == 0, done.stdout
 
 
+def fresh(lab, guest):
+    """Start a guest anew; its first backup is over then."""
+    lab("reset", guest)
+    lab("wait-ready", guest)
+
+
 def restart(lab, guest):
     """Restart a guest, and wait until ssh answers."""
     subprocess.run(["podman", "restart", "--time", "5", "vmbackup-lab-" + guest], check=True, capture_output=True)
@@ -81,7 +87,7 @@ def test_storage_is_routed_past_a_forced_tunnel(lab, tmp_path):
 
 
 def test_a_change_that_cuts_the_guest_off_is_taken_back_by_it_and_reported(lab):
-    lab("reset", "f10")
+    fresh(lab, "f10")
     began = time.monotonic()
     fine, output = module(lab, "f10", CUT + " confirm_s=20", "-e", "ansible_timeout=5")
     assert not fine and ("did not answer over a new connection" in output or "put the former state back" in output), output
@@ -94,7 +100,7 @@ def test_a_change_that_cuts_the_guest_off_is_taken_back_by_it_and_reported(lab):
 
 
 def test_a_change_that_waits_is_taken_back_by_a_restart_of_the_guest_and_holds_up_the_next(lab):
-    lab("reset", "f11")
+    fresh(lab, "f11")
     fine, output = module(lab, "f11", "routes=203.0.113.0/24 undo=connectivity.route confirm_s=300 verify=false")
     assert fine and '"token": "' in output, output
     assert "203.0.113.0/24" in lab.shell("f11", "cat /etc/network/if-up.d/vmbackup-azure-routes-eth0")
@@ -121,7 +127,7 @@ def test_a_change_that_waits_is_taken_back_by_a_restart_of_the_guest_and_holds_u
     ],
 )
 def test_bad_input_is_one_sentence_and_nothing_half_done(lab, arguments, words):
-    lab("reset", "f12")
+    fresh(lab, "f12")
     before = lab.shell("f12", "ip route; ls -A /var/lib/vmbackup_azure 2>/dev/null || true")
     fine, output = module(lab, "f12", arguments)
     assert not fine and words in output and "Traceback" not in output, output

@@ -102,7 +102,7 @@ def network(host, context, options, started):
         "proxy": guarded(host, "network", "proxies", proxy.collect, *proxies),
         "firewall": guarded(host, "network", "packet filter", firewall.collect, host, options["timeout_s"])
         if failed
-        else {"agent_rules": None, "drops_root": None},
+        else {"agent_rules": None, "drops_root": None, "places": None},
     }
 
 

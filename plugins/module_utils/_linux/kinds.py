@@ -6,7 +6,7 @@
 An item is ``key``, whose first word names its kind, and ``state``, which is None where there is nothing.
 """
 
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux import iproute, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import accept, iproute, undo
 
 
 class Routes(object):
@@ -40,7 +40,7 @@ class Routes(object):
         return "{0}: {1}".format(key.split()[3], iproute.words(state or []))
 
 
-KINDS = {"route": Routes}
+KINDS = {"route": Routes, "accept": accept.Accept}
 
 
 def grouped(keys):

@@ -126,10 +126,13 @@ def mac_address_foreign(facts: Facts, limits: Limits) -> Iterator[Seen]:
     evidence="{rule}",
     action="Remove the rule shown, or put before it one that lets root reach 168.63.129.16 on TCP ports 80 and 32526.",
     codes=NETWORK,
+    remedy="connectivity.firewall",
+    consent="firewall",
 )
 def firewall_blocks_host(facts: Facts, limits: Limits) -> Iterator[Seen]:
+    places = items(facts, "network.firewall.places")
     for rule in items(facts, "network.firewall.drops_root"):
-        yield seen(rule=rule)
+        yield seen(fix={"places": places} if places else None, rule=rule)
 
 
 @on_windows(

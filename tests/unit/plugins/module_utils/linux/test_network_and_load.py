@@ -209,7 +209,7 @@ def test_parse_iptables(policy, rule, blocked):
 
 
 def test_parse_nft():
-    text = '{"nftables": [{"rule": {"table": "walinuxagent", "chain": "output", "expr": ["168.63.129.16", {"drop": null}]}}, {"rule": %s}]}'
+    text = '{"nftables": [{"rule": {"table": "walinuxagent", "chain": "output", "expr": ["168.63.129.16", "skuid", {"drop": null}]}}, {"rule": %s}]}'
     own = '{"table": "mine", "chain": "out", "expr": [{"match": {"right": "168.63.129.16"}}, {"drop": null}]}'
     agent_rules, drops = firewall.parse_nft(text % own)
     assert (len(agent_rules), len(drops)) == (1, 1)
@@ -323,7 +323,9 @@ def nft(table, hook, right):
     place = {"family": "ip", "table": table}
     daddr = {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": right}}
     chains = [{"chain": dict(place, name="own", type="filter", hook=hook, prio=0, policy="accept")}, {"chain": dict(place, name="more")}]
-    rules = [dict(place, chain="own", expr=[{"jump": {"target": "more"}}]), dict(place, chain="more", expr=[daddr, {"drop": None}])]
+    root = {"match": {"op": "!=", "left": {"meta": {"key": "skuid"}}, "right": 0}}
+    own = [daddr, root, {"drop": None}] if table == "walinuxagent" else [daddr, {"drop": None}]
+    rules = [dict(place, chain="own", expr=[{"jump": {"target": "more"}}]), dict(place, chain="more", expr=own)]
     return json.dumps({"nftables": chains + [{"rule": rule} for rule in rules]})
 
 

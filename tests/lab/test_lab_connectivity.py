@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Firewall and proxy of Linux guests: repaired, a second run changes nothing, looked at by another way, undone."""
+
+import pytest
+from conftest import findings, host_of
+
+RULES = "iptables -S OUTPUT"
+CONSENT = ["-e", "vmbackup_allow_firewall=true", "-e", "vmbackup_allow_proxy=true"]
+
+
+def repaired(lab, guest, directory, *arguments):
+    """Repair a guest in check mode, for real and once more; return the report of the real run."""
+    before = lab.shell(guest, RULES + "; ls -A /var/lib/vmbackup_azure 2>/dev/null || true")
+    output = lab.playbook("vmbackup.azure.remediate", [guest], directory / "check", "--check", "--diff", *arguments)[1]
+    assert lab.shell(guest, RULES + "; ls -A /var/lib/vmbackup_azure 2>/dev/null || true") == before, output[-3000:]
+    code, output, report = lab.playbook("vmbackup.azure.remediate", [guest], directory / "real", *arguments)
+    assert code == 0 and host_of(report, guest)["status"] == "repaired", output[-4000:]
+    code, output, again = lab.playbook("vmbackup.azure.remediate", [guest], directory / "again", *arguments)
+    assert code == 0 and "changed=0" in output and host_of(again, guest)["status"] == "healthy", output[-3000:]
+    return report
+
+
+def undone(lab, guest, directory):
+    code, output, _report = lab.playbook("vmbackup.azure.undo", [guest], directory / "undo")
+    assert code == 0, output[-3000:]
+
+
+@pytest.mark.parametrize("fault", ["wireserver_blocked", "firewall_root_accept_lost"])
+def test_root_reaches_the_azure_host_past_a_rule_that_blocks_it(lab, tmp_path, fault):
+    lab.plant({"f10": fault})
+    rules = lab.shell("f10", "iptables-save | grep '^-A'")
+    report = repaired(lab, "f10", tmp_path, *CONSENT)
+    assert "firewall_blocks_host" in findings(report, "f10")
+    lab.shell("f10", "bash -c 'exec 3<>/dev/tcp/168.63.129.16/80'")
+    undone(lab, "f10", tmp_path)
+    now = lab.shell("f10", "iptables-save | grep '^-A'")
+    assert now == rules
