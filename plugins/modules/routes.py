@@ -248,6 +248,7 @@ class Work(object):
 
 def check_options(module):
     options = module.params
+    options["routes"] = [text.strip() for text in options["routes"] if text.strip()]
     if options["confirm"] and options["routes"]:
         module.fail_json(msg="confirm is for a call of its own, without routes.")
     change.confirm(module)

@@ -55,7 +55,7 @@ CONSENTS = {
     "verbose_logging_off": "switching verbose logging off",
     "agent_install": "Windows: installing or updating the agent from `agent_msi`, an MSI that you name, with its `agent_msi_sha256`",
     "routes": "adding routes to the Azure host and to Azure's prefixes",
-    "proxy": "Windows: the proxy of the SYSTEM account and of WinHTTP, or its exceptions",
+    "proxy": "the proxy of the agent's service and configuration, on Windows of the SYSTEM account and of WinHTTP, or its exceptions",
     "firewall": "Linux: a rule that lets root reach the Azure host; Windows: disabling a rule that blocks it",
     "machine_keys_acl": "Windows: the rights on the folder of the machine keys",
     "vss_writer_restart": "Windows: restarting the services behind failed VSS writers",
@@ -72,8 +72,8 @@ REMEDIES = (
         consents=("routes",), areas=("network",), rollback=True,
     ),
     Remedy(
-        "connectivity.proxy", "connectivity", (WINDOWS,), "Exclude the Azure host from the system's proxy",
-        consents=("proxy",), areas=("network",),
+        "connectivity.proxy", "connectivity", (LINUX, WINDOWS), "Exclude the Azure host from the proxy, or set or remove it",
+        consents=("proxy",), areas=("network",), restart=True,
     ),
     Remedy(
         "connectivity.firewall", "connectivity", (LINUX, WINDOWS), "Let the guest's firewall pass the Azure host",

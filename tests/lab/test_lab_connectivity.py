@@ -37,3 +37,31 @@ def test_root_reaches_the_azure_host_past_a_rule_that_blocks_it(lab, tmp_path, f
     undone(lab, "f10", tmp_path)
     now = lab.shell("f10", "iptables-save | grep '^-A'")
     assert now == rules
+
+
+def environment(lab, guest):
+    """Return the variables of the agent that runs."""
+    text = lab.shell(guest, "tr '\\0' '\\n' </proc/$(systemctl show -p MainPID --value walinuxagent.service)/environ")
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def test_the_azure_host_is_excluded_from_the_proxy_of_the_agents_service(lab, tmp_path):
+    lab.plant({"f11": "proxy_no_bypass"})
+    assert "no_proxy" not in environment(lab, "f11")
+    report = repaired(lab, "f11", tmp_path, *CONSENT)
+    assert list(findings(report, "f11")) == ["proxy_without_bypass"]
+    assert environment(lab, "f11")["no_proxy"] == "168.63.129.16,169.254.169.254" == environment(lab, "f11")["NO_PROXY"]
+    assert environment(lab, "f11")["http_proxy"].endswith(":3128"), "the proxy itself stays"
+    undone(lab, "f11", tmp_path)
+    assert "no_proxy" not in environment(lab, "f11") and "http_proxy" in environment(lab, "f11")
+
+
+def test_a_proxy_that_does_not_answer_is_removed_by_the_operators_choice(lab, tmp_path):
+    lab.plant({"f12": "proxy_conf"})
+    before = lab.shell("f12", "cat /etc/waagent.conf")
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f12"], tmp_path / "kept", *CONSENT)
+    assert lab.shell("f12", "cat /etc/waagent.conf") == before and "connectivity_proxy_state" in str(host_of(report, "f12")), output[-3000:]
+    repaired(lab, "f12", tmp_path, *CONSENT + ["-e", "connectivity_proxy_state=absent"])
+    assert "HttpProxy.Host = None" in lab.shell("f12", "waagent --show-configuration")
+    undone(lab, "f12", tmp_path)
+    assert lab.shell("f12", "cat /etc/waagent.conf") == before

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Mapping
 
+from ansible_collections.vmbackup.azure.plugins.module_utils._redact import MASK
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._base import (
     Cause,
     Facts,
@@ -223,9 +224,11 @@ def storage_unreachable(facts: Facts, limits: Limits) -> Iterator[Seen]:
     severity="risk",
     title="The agent's proxy does not answer",
     evidence="the proxy of {path} does not answer: " + PROBE,
-    action="Start the proxy, allow the guest to reach it, or remove HttpProxy.Host and HttpProxy.Port and restart the agent.",
+    action="Start the proxy, allow the guest to reach it, or remove it or set another by connectivity_proxy_state.",
     codes=NETWORK,
     doc=LINUX_AGENT,
+    remedy="connectivity.proxy",
+    consent="proxy",
 )
 def proxy_unreachable(facts: Facts, limits: Limits) -> Iterator[Seen]:
     failed = _failed(facts, "proxy")
@@ -251,9 +254,11 @@ def proxy_unreachable_windows(facts: Facts, limits: Limits) -> Iterator[Seen]:
     severity="risk",
     title="The agent's proxy is half configured",
     evidence="{path}: {set}={value}, but {missing} is not set; the agent uses neither",
-    action="Set both HttpProxy.Host and HttpProxy.Port in the agent's configuration, or neither, and restart the agent.",
+    action="Set both HttpProxy.Host and HttpProxy.Port in the agent's configuration, or neither, by connectivity_proxy_state.",
     codes=NETWORK,
     doc=LINUX_AGENT,
+    remedy="connectivity.proxy",
+    consent="proxy",
 )
 def proxy_incomplete(facts: Facts, limits: Limits) -> Iterator[Seen]:
     values = part(facts, "agent.config.values")
@@ -269,6 +274,16 @@ def _proxies(facts: Facts) -> list[Any]:
     return items(facts, "network.proxy")
 
 
+def _bypass_fix(facts: Facts, proxy: Mapping[str, Any]) -> Fix | None:
+    """Return the variables of the service that exclude the Azure host; None where they are not the service's, or hold what is masked."""
+    bypass = str(proxy.get("bypass") or "")
+    if proxy.get("source") != get(facts, "agent.service.unit") or MASK in bypass:
+        return None
+    known = [name.strip() for name in bypass.split(",") if name.strip()]
+    value = ",".join(known + [address for address in (WIRESERVER, IMDS) if address not in known])
+    return {"variables": {"no_proxy": value, "NO_PROXY": value}, "expect": {"no_proxy": bypass or None}}
+
+
 @finding(
     on=(LINUX,),
     severity="notice",
@@ -277,11 +292,19 @@ def _proxies(facts: Facts) -> list[Any]:
     action="Add 168.63.129.16,169.254.169.254 to no_proxy wherever the proxy is set.",
     codes=NETWORK,
     doc=LINUX_AGENT,
+    remedy="connectivity.proxy",
+    consent="proxy",
 )
 def proxy_without_bypass(facts: Facts, limits: Limits) -> Iterator[Seen]:
     for proxy in _proxies(facts):
         if proxy.get("bypasses_host") is False:
-            yield seen(source=proxy.get("source"), name=proxy.get("name"), value=proxy.get("value"), bypass=proxy.get("bypass") or "")
+            yield seen(
+                fix=_bypass_fix(facts, proxy),
+                source=proxy.get("source"),
+                name=proxy.get("name"),
+                value=proxy.get("value"),
+                bypass=proxy.get("bypass") or "",
+            )
 
 
 @on_windows(

@@ -27,3 +27,24 @@ def test_what_the_remedy_of_a_missing_route_has_to_write():
     tunnel = {"ok": True, "kind": "host", "device": "tun0", "source": "10.8.0.2", "gateway": None, "prefix": "168.63.129.16/32"}
     changes = both(probe("wireserver"), {"network/routes/168.63.129.16": tunnel, "network/primary/gateway": "10.94.0.2"})
     assert route_fix(changes)["expect"] == {"168.63.129.16/32": "link"}
+
+
+def test_the_variables_that_exclude_the_azure_host():
+    row = {
+        "source": "walinuxagent.service",
+        "name": "http_proxy",
+        "value": "http://p:3128",
+        "bypass": "localhost, 10.0.0.0/8",
+        "bypasses_host": False,
+    }
+
+    def fix(**more):
+        changes = {"network/proxy": [dict(row, **more)], "agent/service/unit": "walinuxagent.service"}
+        found = next(f for f in evaluate(patched(changes)) if f["id"] == "proxy_without_bypass")
+        return found["fix"]
+
+    value = "localhost,10.0.0.0/8,168.63.129.16,169.254.169.254"
+    assert fix() == [{"variables": {"no_proxy": value, "NO_PROXY": value}, "expect": {"no_proxy": "localhost, 10.0.0.0/8"}}]
+    assert fix(bypass="168.63.129.16")[0]["variables"]["no_proxy"] == "168.63.129.16,169.254.169.254"
+    assert fix(bypass=None)[0]["expect"] == {"no_proxy": None}
+    assert fix(source="process 7") == [] and fix(bypass="u:[redacted]@h") == []
