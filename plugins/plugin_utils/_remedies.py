@@ -59,7 +59,7 @@ CONSENTS = {
     "firewall": "Linux: a rule that lets root reach the Azure host; Windows: disabling a rule that blocks it",
     "machine_keys_acl": "Windows: the rights on the folder of the machine keys",
     "vss_writer_restart": "Windows: restarting the services behind failed VSS writers",
-    "dhcp": "Windows: switching DHCP on, when instance metadata says that the address stays",
+    "dhcp": "switching DHCP on, when instance metadata says that the address stays",
 }
 
 REMEDIES = (
@@ -101,7 +101,7 @@ REMEDIES = (
     Remedy("snapshot.bcdr_options", "snapshot", (WINDOWS,), "Write Azure Backup's options as REG_SZ", areas=("vss",)),
     Remedy("snapshot.vss_copy_backup", "snapshot", (WINDOWS,), "Choose between full and copy-only backups of VSS", areas=("vss",)),
     Remedy(
-        "snapshot.dhcp", "snapshot", (WINDOWS,), "Switch DHCP on again", consents=("dhcp",), areas=("network",), rollback=True,
+        "snapshot.dhcp", "snapshot", (LINUX, WINDOWS), "Switch DHCP on again", consents=("dhcp",), areas=("network",), rollback=True,
     ),
     Remedy("agent.service", "agent", (LINUX, WINDOWS), "Make the agent's service run", consents=("disable_agent_removal",), restart=True),
     # Last: whatever was changed before takes effect with it. It answers no finding of its own.

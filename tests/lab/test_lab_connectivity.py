@@ -5,6 +5,7 @@
 
 import pytest
 from conftest import findings, host_of
+from test_lab_routes import restart
 
 RULES = "iptables -S OUTPUT"
 CONSENT = ["-e", "vmbackup_allow_firewall=true", "-e", "vmbackup_allow_proxy=true"]
@@ -65,3 +66,16 @@ def test_a_proxy_that_does_not_answer_is_removed_by_the_operators_choice(lab, tm
     assert "HttpProxy.Host = None" in lab.shell("f12", "waagent --show-configuration")
     undone(lab, "f12", tmp_path)
     assert lab.shell("f12", "cat /etc/waagent.conf") == before
+
+
+def test_dhcp_is_configured_and_asked_at_the_next_start(lab, tmp_path):
+    lab.plant({"f13": "static_address"})
+    address = lab.shell("f13", "ip -4 -o address show eth0 | awk '{print $4}'").strip()
+    consent = ["-e", "vmbackup_allow_dhcp=true"]
+    report = repaired(lab, "f13", tmp_path, *consent)
+    assert list(findings(report, "f13")) == ["dhcp_static_address"]
+    restart(lab, "f13")
+    assert lab.shell("f13", "ip -4 -o address show eth0 | awk '{print $4}'").strip() == address
+    assert "unknown-245 a8:3f:81:10" in lab.shell("f13", "cat /var/lib/dhcp/dhclient.eth0.leases")
+    undone(lab, "f13", tmp_path)
+    assert "iface eth0 inet static" in lab.shell("f13", "cat /etc/network/interfaces")

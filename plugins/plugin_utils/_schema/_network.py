@@ -90,7 +90,7 @@ NETWORK = group(
                 WINDOWS,
             )
         ],
-        "imds_addresses": [text("private addresses that IMDS gives to the VM's interfaces", WINDOWS)],
+        "imds_addresses": [text("private addresses that IMDS gives to the VM's interfaces, on Linux to the primary one")],
         "dhcp": group(
             "how the primary interface gets its address",
             {

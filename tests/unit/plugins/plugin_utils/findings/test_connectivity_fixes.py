@@ -48,3 +48,18 @@ def test_the_variables_that_exclude_the_azure_host():
     assert fix(bypass="168.63.129.16")[0]["variables"]["no_proxy"] == "168.63.129.16,169.254.169.254"
     assert fix(bypass=None)[0]["expect"] == {"no_proxy": None}
     assert fix(source="process 7") == [] and fix(bypass="u:[redacted]@h") == []
+
+
+def test_dhcp_is_switched_on_only_where_azure_gives_the_card_this_same_address():
+    def fix(addresses):
+        changes = {
+            "network/dhcp/method": "static",
+            "network/dhcp/method_source": "/etc/network/interfaces",
+            "network/imds_addresses": addresses,
+        }
+        found = next(f for f in evaluate(patched(changes)) if f["id"] == "dhcp_static_address")
+        return found["fix"]
+
+    address = patched({})["network"]["primary"]["address"]
+    assert fix([address]) == [{"interface": "eth0", "path": "/etc/network/interfaces", "address": address}]
+    assert fix(["10.9.9.9"]) == [] and fix(None) == []
