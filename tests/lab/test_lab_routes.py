@@ -73,6 +73,34 @@ def test_a_blackhole_is_repaired_kept_across_a_restart_and_undone(lab, tmp_path)
     assert lab.shell("f09", "ls /etc/network/if-up.d | grep vmbackup || true; cat {0} 2>/dev/null || true".format(LIST)).strip() == ""
 
 
+# systemd-networkd waits for udev where /sys can be written, as it can in a privileged container and where no udev runs.
+NETWORKD = """
+mkdir -p /etc/systemd/network /etc/systemd/system/systemd-networkd.service.d
+printf '[Match]\\nName=eth0\\n\\n[Network]\\nDHCP=ipv4\\n' >/etc/systemd/network/10-eth0.network
+printf '[Service]\\nExecStartPre=+/bin/mount -o remount,ro /sys\\n' >/etc/systemd/system/systemd-networkd.service.d/lab.conf
+ifdown --force eth0; systemctl disable --now networking.service
+systemctl daemon-reload; systemctl enable --now systemd-networkd.service
+for _try in $(seq 30); do ip -4 route show default | grep -q via && exit 0; sleep 1; done; exit 1
+"""
+
+
+def test_routes_are_kept_by_systemd_networkd(lab):
+    fresh(lab, "f13")
+    lab.shell("f13", NETWORKD)
+    fine, output = module(lab, "f13", "routes=203.0.113.0/24,198.51.100.0/24 undo=connectivity.azure_routes confirm_s=60")
+    kept = "/etc/systemd/network/10-eth0.network.d/vmbackup-azure.conf"
+    assert fine and kept in output and '"confirmed": true' in output, output
+    restart(lab, "f13")
+    until(lambda: "proto static" in routes_of(lab, "f13", "203.0.113.0/24"), 30)
+    fine, output = module(lab, "f13", "routes=203.0.113.0/24 purge=true undo=connectivity.azure_routes confirm_s=60")
+    assert fine and routes_of(lab, "f13", "198.51.100.0/24") == "" and "198.51.100.0" not in lab.shell("f13", "cat " + kept), output
+    fine, output = module(lab, "f13", "routes=203.0.113.0/24 purge=true")
+    assert fine and '"changed": false' in output, output
+    done = lab.ansible("ansible", "f13", "-m", "vmbackup.azure.undo")
+    assert done.returncode == 0 and routes_of(lab, "f13", "203.0.113.0/24") == "", done.stdout
+    assert "gone" in lab.shell("f13", "ls /etc/systemd/network/*.d 2>/dev/null || echo gone")
+
+
 def test_storage_is_routed_past_a_forced_tunnel(lab, tmp_path):
     lab.plant({"f12": "forced_tunnel"})
     wanted = CONSENT + ["-e", '{"connectivity_prefixes": ["10.94.0.3/32"]}']
