@@ -40,6 +40,32 @@ def test_root_reaches_the_azure_host_past_a_rule_that_blocks_it(lab, tmp_path, f
     assert now == rules
 
 
+NFT = """
+nft -f - <<'END'
+table inet site {
+    chain out {
+        type filter hook output priority 0; policy accept;
+        ip daddr 168.63.129.16 tcp dport { 80, 32526 } drop
+    }
+}
+END
+"""
+
+
+def test_a_chain_of_nft_is_passed_by_a_rule_of_nft(lab, tmp_path):
+    lab("reset", "nm1")
+    lab("wait-ready", "nm1")
+    lab.shell("nm1", NFT)
+    before = lab.shell("nm1", "nft list table inet site")
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["nm1"], tmp_path / "real", *CONSENT)
+    assert code == 0 and host_of(report, "nm1")["status"] == "repaired", output[-4000:]
+    assert "firewall_blocks_host" in findings(report, "nm1")
+    assert "skuid 0 accept" in lab.shell("nm1", "nft list chain inet site out").replace('"root"', "0")
+    lab.shell("nm1", "bash -c 'exec 3<>/dev/tcp/168.63.129.16/80'")
+    undone(lab, "nm1", tmp_path)
+    assert lab.shell("nm1", "nft list table inet site") == before
+
+
 def environment(lab, guest):
     """Return the variables of the agent that runs."""
     text = lab.shell(guest, "tr '\\0' '\\n' </proc/$(systemctl show -p MainPID --value walinuxagent.service)/environ")
@@ -79,3 +105,37 @@ def test_dhcp_is_configured_and_asked_at_the_next_start(lab, tmp_path):
     assert "unknown-245 a8:3f:81:10" in lab.shell("f13", "cat /var/lib/dhcp/dhclient.eth0.leases")
     undone(lab, "f13", tmp_path)
     assert "iface eth0 inet static" in lab.shell("f13", "cat /etc/network/interfaces")
+
+
+# Debian's squid, by what it does with everybody: a real proxy on the guest nm1.
+SQUID = """
+cat >/run/squid.conf <<'END'
+http_port 3128
+cache_mem 8 MB
+pid_filename /run/squid-lab.pid
+cache_log /dev/null
+access_log none
+auth_param basic program /usr/lib/squid/basic_fake_auth
+acl known proxy_auth REQUIRED
+http_access {0}
+http_access deny all
+END
+[ ! -e /run/squid-lab.pid ] || kill $(cat /run/squid-lab.pid); sleep 1; rm -f /run/squid-lab.pid
+squid -f /run/squid.conf
+for _try in $(seq 20); do bash -c 'exec 3<>/dev/tcp/127.0.0.1/3128' 2>/dev/null && exit 0; sleep 0.5; done; exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    "rule, words", [("deny all", "refuses to connect to"), ("allow known", "asks for user name and password"), ("allow all", None)]
+)
+def test_a_real_proxy_that_refuses_or_asks_for_a_password_is_found(lab, tmp_path, rule, words):
+    lab("up", "nm1", "f12")
+    lab.shell("nm1", SQUID.format(rule))
+    lab.shell(
+        "f12", "sed -i 's/^HttpProxy.Host=.*/HttpProxy.Host=10.94.0.19/; s/^HttpProxy.Port=.*/HttpProxy.Port=3128/' /etc/waagent.conf"
+    )
+    output, report = lab.playbook("vmbackup.azure.diagnose", ["f12"], tmp_path)[1:]
+    found = findings(report, "f12")
+    assert list(found) == (["proxy_unreachable"] if words else []), output
+    assert words is None or words in found["proxy_unreachable"][0], found

@@ -101,6 +101,29 @@ def test_routes_are_kept_by_systemd_networkd(lab):
     assert "gone" in lab.shell("f13", "ls /etc/systemd/network/*.d 2>/dev/null || echo gone")
 
 
+PROFILE = "/etc/NetworkManager/system-connections/eth0.nmconnection"
+
+
+def test_routes_are_kept_by_networkmanager(lab, tmp_path):
+    fresh(lab, "nm1")
+    code, output, report = lab.playbook("vmbackup.azure.diagnose", ["nm1"], tmp_path)
+    assert code == 0 and findings(report, "nm1") == {}, output
+    before = lab.shell("nm1", "cat " + PROFILE)
+    fine, output = module(lab, "nm1", "routes=203.0.113.0/24,198.51.100.0/24 undo=connectivity.azure_routes confirm_s=60")
+    assert fine and PROFILE in output and '"confirmed": true' in output, output
+    assert lab.shell("nm1", "stat -c %a " + PROFILE).strip() == "600"
+    restart(lab, "nm1")
+    until(lambda: "proto static" in routes_of(lab, "nm1", "203.0.113.0/24"), 30)
+    fine, output = module(lab, "nm1", "routes=203.0.113.0/24 purge=true undo=connectivity.azure_routes confirm_s=60")
+    assert fine and routes_of(lab, "nm1", "198.51.100.0/24") == "" and "198.51.100.0" not in lab.shell("nm1", "cat " + PROFILE), output
+    fine, output = module(lab, "nm1", "routes=203.0.113.0/24 purge=true")
+    assert fine and '"changed": false' in output, output
+    done = lab.ansible("ansible", "nm1", "-m", "vmbackup.azure.undo")
+    assert done.returncode == 0 and lab.shell("nm1", "cat " + PROFILE) == before and "203.0.113" not in lab.shell("nm1", "ip route"), (
+        done.stdout
+    )
+
+
 def test_storage_is_routed_past_a_forced_tunnel(lab, tmp_path):
     lab.plant({"f12": "forced_tunnel"})
     wanted = CONSENT + ["-e", '{"connectivity_prefixes": ["10.94.0.3/32"]}']

@@ -80,7 +80,8 @@ def network(host, context, options, started):
     through, port = (agent.setting(configuration, "HttpProxy." + key, None) for key in ("Host", "Port"))
     started["proxy"] = None
     if through and port and "/" not in through and 0 < port < 65536:
-        started["proxy"] = probes.connect(through.rpartition("@")[2], port, options["timeout_s"])
+        name = storage_name(options, context["agent_log"][0])
+        started["proxy"] = probes.through(through.rpartition("@")[2], port, name, options["timeout_s"])
     asked = started.pop("imds_network")
     results = {name: probe.wait() if probe else None for name, probe in started.items()}
     asked.wait()

@@ -159,6 +159,31 @@ def connect(name, port, timeout_s):
     return Probe("tcp://{0}:{1}".format(name, port), timeout_s, ask)
 
 
+REFUSALS = {
+    403: "it answers, and refuses to connect to {0} (HTTP 403)",
+    407: "it asks for user name and password (HTTP 407), which the agent cannot give",
+}
+
+
+def through(address, port, name, timeout_s):
+    """Probe a proxy by asking it for a connection to a storage endpoint; without a name of one, an open connection is the answer."""
+    if not name:
+        return connect(address, port, timeout_s)
+
+    def ask(deadline):
+        request = "CONNECT {0}:443 HTTP/1.1\r\nHost: {0}:443\r\nUser-Agent: vmbackup.azure\r\n\r\n".format(name)
+        with socket.create_connection((address, port), timeout=max(0.05, deadline - time.monotonic())) as connection:
+            connection.sendall(request.encode("ascii", "replace"))
+            connection.settimeout(max(0.05, deadline - time.monotonic()))
+            status = parse_response(connection.recv(4096))[0]
+        if status in REFUSALS:
+            raise OSError(REFUSALS[status].format(name))
+        # What else it says, it is there and takes the agent's word; whether storage answers is another probe's matter.
+        return status, {}, b"", True
+
+    return Probe("tcp://{0}:{1}".format(address, port), timeout_s, ask)
+
+
 def storage_names(lines):
     """Return the names of storage endpoints that log lines mention, newest first; names only, never a query."""
     found = []

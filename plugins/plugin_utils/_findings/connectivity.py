@@ -222,9 +222,10 @@ def storage_unreachable(facts: Facts, limits: Limits) -> Iterator[Seen]:
 @finding(
     on=(LINUX,),
     severity="risk",
-    title="The agent's proxy does not answer",
-    evidence="the proxy of {path} does not answer: " + PROBE,
-    action="Start the proxy, allow the guest to reach it, or remove it or set another by connectivity_proxy_state.",
+    title="The agent's proxy does not answer, or refuses",
+    evidence="the proxy of {path} is of no use: " + PROBE,
+    action="Start the proxy and have it let the guest through to storage without a password, or remove it or set another by "
+    "connectivity_proxy_state.",
     codes=NETWORK,
     doc=LINUX_AGENT,
     remedy="connectivity.proxy",
