@@ -68,6 +68,10 @@ class Accept(object):
     """The kind of an undo point (kinds.py): ``accept PLACE``; the state is True where our rule stands, else None."""
 
     @staticmethod
+    def essence(state):
+        return state
+
+    @staticmethod
     def read(keys, runner):
         return {key: True if stands(key.split(" ", 1)[1], runner) else None for key in keys}
 

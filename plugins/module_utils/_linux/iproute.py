@@ -148,6 +148,16 @@ def lines(want, now):
     return ["route replace " + spec for spec in added] + ["route delete " + spec for spec in gone]
 
 
+def essence(specs):
+    """Return what matters of the routes to a prefix. After a restart the program that keeps them sets other flags and metrics."""
+    found = []
+    for spec in specs or []:
+        items = spec.split()
+        ways = [(items[n], items[n + 1]) for n in range(2, len(items) - 1) if items[n] in ("via", "dev")]
+        found.append((items[0], items[1], tuple(ways)))
+    return sorted(found)
+
+
 def batch(runner, commands, force=False):
     """Run many lines in one call of ip.
 

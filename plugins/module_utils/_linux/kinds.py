@@ -12,6 +12,8 @@ from ansible_collections.vmbackup.azure.plugins.module_utils._linux import accep
 class Routes(object):
     """The routes to one prefix in one table: ``route FAMILY TABLE PREFIX``; the state is a list of routes as ip takes them."""
 
+    essence = staticmethod(iproute.essence)
+
     @staticmethod
     def read(keys, runner):
         known = iproute.by_key(iproute.read(runner, sorted({int(key.split()[1]) for key in keys})))
@@ -63,7 +65,14 @@ def capture(keys, runner):
 
 
 def same(one, other):
+    """Say whether two states of an item are the same in every word."""
     return one["state"] == other["state"]
+
+
+def alike(one, other):
+    """Say whether two states of an item are the same to whoever uses it."""
+    kind = KINDS[one["key"].split(" ", 1)[0]]
+    return kind.essence(one["state"]) == kind.essence(other["state"])
 
 
 def words(item):

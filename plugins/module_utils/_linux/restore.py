@@ -132,7 +132,7 @@ def _plan_items(result, wanted, runner, force):
         if kinds.same(want, now) or (expect and kinds.same(want, expect)):
             continue
         # After a restart of the guest what was not kept is as it was before, or gone: neither is somebody's change.
-        if expect and not force and not kinds.same(expect, now) and now["state"] is not None:
+        if expect and not force and not kinds.alike(expect, now) and now["state"] is not None:
             result.left.append(
                 "{0} was left as it is, since it was changed after the repair, which had left {1}.".format(
                     kinds.words(now), kinds.words(expect)
@@ -210,7 +210,7 @@ def targets(points):
         "files": files,
         "units": _chain(points, "units", "unit", undo.same_settings),
         "packages": _chain(points, "packages", "name", undo.same_version),
-        "items": _chain(points, "items", "key", undo.same_item),
+        "items": _chain(points, "items", "key", kinds.alike),
         "moves": moves,
     }
 

@@ -202,11 +202,6 @@ def same_version(one, other):
     return one.get("version") == other.get("version")
 
 
-def same_item(one, other):
-    """Say whether two states of an item (kinds.py) are the same."""
-    return one.get("state") == other.get("state")
-
-
 def package_state(name, runner):
     """Return name, manager (dpkg or rpm), installed version (None when it is not installed) and ``unfinished`` of a package.
 
