@@ -19,15 +19,15 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._collect import is_windows
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._unsafe import untrusted
 
-MODULE = "vmbackup.azure.collect_logs"
+LINUX, WINDOWS = "vmbackup.azure.collect_logs", "vmbackup.azure.win_collect_logs"
 
 
-def file_name(host: str, now: float) -> str:
+def file_name(host: str, now: float, kind: str = "tar.gz") -> str:
     """Return the name of a host's archive. Two hosts never share one, however odd their names are."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", host).lstrip(".")[:80] or "host"
     if plain != host:
         plain += "-" + hashlib.sha256(host.encode("utf-8")).hexdigest()[:8]
-    return "{0}-{1}.tar.gz".format(plain, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)))
+    return "{0}-{1}.{2}".format(plain, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)), kind)
 
 
 def store(directory: str, name: str, data: bytes) -> str:
@@ -55,12 +55,8 @@ class ActionModule(ActionBase):
         directory = self._task.args.get("directory")
         if not isinstance(directory, str) or not directory:
             raise AnsibleActionFail("directory has to name a directory on the controller.")
-        if is_windows(self._connection):
-            raise AnsibleActionFail(
-                "Logs of Windows guests are not collected by this module. Copy C:\\WindowsAzure\\Logs and the event logs by hand, and look for "
-                "secrets before you pass them on."
-            )
-        collected = self._execute_module(module_name=MODULE, task_vars=task_vars)
+        windows = is_windows(self._connection)
+        collected = self._execute_module(module_name=WINDOWS if windows else LINUX, task_vars=task_vars)
         content = collected.pop("content", None)
         collected.pop("invocation", None)
         result.update(untrusted(collected))
@@ -77,7 +73,7 @@ class ActionModule(ActionBase):
             host = str((task_vars or {}).get("inventory_hostname", "host"))
             place = os.path.expanduser(directory)
             try:
-                result["path"] = store(place, file_name(host, time.time()), data)
+                result["path"] = store(place, file_name(host, time.time(), "zip" if windows else "tar.gz"), data)
             except OSError as error:
                 raise AnsibleActionFail("The archive could not be written to {0}: {1}.".format(place, error.strerror or error)) from error
         result["changed"] = False

@@ -5,7 +5,7 @@
 
 DOCUMENTATION = r"""
 module: collect_logs
-short_description: Collect what a support case needs of a Linux guest, without secrets
+short_description: Collect what a support case needs of a guest, without secrets
 version_added: 0.1.0
 description:
   - Reads the logs of agent and extensions, their status files, the agent's configuration, the facts of this collection, and what a few commands
@@ -13,6 +13,7 @@ description:
   - Secrets are masked on the guest, before anything travels. Keys, certificates, C(ovf-env.xml), the settings of extensions, protected or not,
     and Azure's extension configuration are never read.
   - C(manifest.json) in the archive lists every file with its SHA-256 and the number of what was masked, and what was left out and why.
+  - On Windows guests it runs M(vmbackup.azure.win_collect_logs), which reads the logs of agent and extensions and the status files only.
   - Nothing is written on the guest.
 options:
   directory:
@@ -40,16 +41,17 @@ options:
     type: float
     default: 10.0
 notes:
-  - Needs root on the guest, since the logs are root's.
+  - Needs root on the guest, since the logs are root's; on Windows an administrator.
 extends_documentation_fragment:
   - vmbackup.azure.attributes.reads
 attributes:
   platform:
-    description: Linux guests. On a Windows guest it fails with one sentence.
+    description: Linux and Windows guests.
     support: full
-    platforms: linux
+    platforms: linux, windows
 seealso:
   - module: vmbackup.azure.diagnose
+  - module: vmbackup.azure.win_collect_logs
 author:
   - vmbackup.azure contributors (@vmbackup)
 """
@@ -63,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The archive on the controller, V(null) in check mode.
+  description: The archive on the controller, C(tar.gz) of a Linux guest, C(zip) of a Windows guest; V(null) in check mode.
   returned: success
   type: str
   sample: vmbackup-logs/web01-20261121T094500Z.tar.gz

@@ -178,7 +178,7 @@ def test_a_change_that_waits_is_taken_back_by_a_restart_of_the_guest_and_holds_u
     ],
 )
 def test_bad_input_is_one_sentence_and_nothing_half_done(lab, arguments, words):
-    fresh(lab, "f12")
+    lab("up", "f12")
     before = lab.shell("f12", "ip route; ls -A /var/lib/vmbackup_azure 2>/dev/null || true")
     fine, output = module(lab, "f12", arguments)
     assert not fine and words in output and "Traceback" not in output, output
