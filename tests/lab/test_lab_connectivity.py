@@ -1,26 +1,80 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: vmbackup.azure contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Firewall and proxy of Linux guests: repaired, a second run changes nothing, looked at by another way, undone."""
+"""Routes, firewall, proxy and DHCP of Linux guests: repaired, a second run changes nothing, looked at by another way, undone."""
 
 import pytest
 from conftest import findings, host_of
-from test_lab_routes import restart
+from test_lab_routes import restart, until
 
-RULES = "iptables -S OUTPUT"
-CONSENT = ["-e", "vmbackup_allow_firewall=true", "-e", "vmbackup_allow_proxy=true"]
+CONSENT = ["-e", "vmbackup_allow_routes=true", "-e", "vmbackup_allow_firewall=true", "-e", "vmbackup_allow_proxy=true"]
+CONSENT += ["-e", "vmbackup_allow_dhcp=true", "-e", "connectivity_confirm_s=60", "-e", "vmbackup_serial=100%"]
+PLAN = {
+    "f09": "route_wireserver_blackhole",
+    "f10": "wireserver_blocked",
+    "f11": "proxy_no_bypass",
+    "f13": "static_address",
+    "f14": "firewall_root_accept_lost",
+}
+# What the repairs may change on any of these guests.
+STATE = "ip -4 route show 168.63.129.16; iptables-save | grep '^-A'; cat /etc/network/interfaces; ls /etc/network/if-up.d; "
+STATE += "ls /etc/systemd/system/*.d /etc/systemd/system | grep -v '^$'"
+KEPT = "ls -A /var/lib/vmbackup_azure 2>/dev/null || true"
 
 
-def repaired(lab, guest, directory, *arguments):
-    """Repair a guest in check mode, for real and once more; return the report of the real run."""
-    before = lab.shell(guest, RULES + "; ls -A /var/lib/vmbackup_azure 2>/dev/null || true")
-    output = lab.playbook("vmbackup.azure.remediate", [guest], directory / "check", "--check", "--diff", *arguments)[1]
-    assert lab.shell(guest, RULES + "; ls -A /var/lib/vmbackup_azure 2>/dev/null || true") == before, output[-3000:]
-    code, output, report = lab.playbook("vmbackup.azure.remediate", [guest], directory / "real", *arguments)
-    assert code == 0 and host_of(report, guest)["status"] == "repaired", output[-4000:]
-    code, output, again = lab.playbook("vmbackup.azure.remediate", [guest], directory / "again", *arguments)
-    assert code == 0 and "changed=0" in output and host_of(again, guest)["status"] == "healthy", output[-3000:]
-    return report
+def states(lab, plan, script=STATE):
+    return {guest: lab.shell(guest, script) for guest in plan}
+
+
+def environment(lab, guest):
+    """Return the variables of the agent that runs."""
+    text = lab.shell(guest, "tr '\\0' '\\n' </proc/$(systemctl show -p MainPID --value walinuxagent.service)/environ")
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def look(lab):
+    """Look at the repaired guests by another way than the repairs did."""
+    assert lab.shell("f09", "ip -4 route show 168.63.129.16").startswith("168.63.129.16 via 10.94.0.2 dev eth0 proto static")
+    for guest in ("f09", "f10", "f14"):
+        lab.shell(guest, "bash -c 'exec 3<>/dev/tcp/168.63.129.16/80'")
+    found = environment(lab, "f11")
+    assert found["no_proxy"] == "168.63.129.16,169.254.169.254" == found["NO_PROXY"]
+    assert found["http_proxy"].endswith(":3128"), "the proxy itself stays"
+    assert "iface eth0 inet dhcp" in lab.shell("f13", "cat /etc/network/interfaces")
+    assert "guard" not in lab.shell("f09", "ls /etc/systemd/system"), "the guard is gone after the confirmation"
+
+
+def test_what_is_repaired_in_the_network_by_consent_is_kept_across_a_restart_and_undone(lab, tmp_path):
+    guests = sorted(PLAN)
+    lab.plant(PLAN)
+    address = lab.shell("f13", "ip -4 -o address show eth0 | awk '{print $4}'")
+    before = states(lab, PLAN)
+    report = lab.playbook("vmbackup.azure.remediate", guests, tmp_path / "without")[2]
+    for guest in guests:
+        host = host_of(report, guest)
+        assert host["actions"] == [] and "vmbackup_allow_" in str(host["findings"]), host
+    output = lab.playbook("vmbackup.azure.remediate", guests, tmp_path / "check", "--check", "--diff", *CONSENT)[1]
+    assert "-168.63.129.16/32: blackhole" in output, output[-4000:]
+    assert states(lab, PLAN) == before and states(lab, PLAN, KEPT) == dict.fromkeys(PLAN, "")
+
+    code, output, report = lab.playbook("vmbackup.azure.remediate", guests, tmp_path / "real", *CONSENT)
+    assert {guest: host_of(report, guest)["status"] for guest in guests} == dict.fromkeys(guests, "repaired"), output[-6000:]
+    assert code == 0 and all(host_of(report, guest)["actions"][0]["undo_point"] for guest in guests)
+    assert "route_wireserver_missing" in findings(report, "f09") and "firewall_blocks_host" in findings(report, "f14")
+    look(lab)
+    code, output, report = lab.playbook("vmbackup.azure.remediate", guests, tmp_path / "again", *CONSENT)
+    assert code == 0 and output.count("changed=0") == len(guests), output[-3000:]
+    assert {guest: host_of(report, guest)["status"] for guest in guests} == dict.fromkeys(guests, "healthy")
+
+    for guest in ("f09", "f13"):
+        restart(lab, guest)
+    until(lambda: "proto static" in lab.shell("f09", "ip -4 route show 168.63.129.16"), 30)
+    assert lab.shell("f13", "ip -4 -o address show eth0 | awk '{print $4}'") == address
+    assert "unknown-245 a8:3f:81:10" in lab.shell("f13", "cat /var/lib/dhcp/dhclient.eth0.leases")
+    code, output, _report = lab.playbook("vmbackup.azure.undo", guests, tmp_path / "undo")
+    assert code == 0, output[-3000:]
+    assert states(lab, PLAN) == before
+    assert "no_proxy" not in environment(lab, "f11") and "http_proxy" in environment(lab, "f11")
 
 
 def undone(lab, guest, directory):
@@ -28,16 +82,18 @@ def undone(lab, guest, directory):
     assert code == 0, output[-3000:]
 
 
-@pytest.mark.parametrize("fault", ["wireserver_blocked", "firewall_root_accept_lost"])
-def test_root_reaches_the_azure_host_past_a_rule_that_blocks_it(lab, tmp_path, fault):
-    lab.plant({"f10": fault})
-    rules = lab.shell("f10", "iptables-save | grep '^-A'")
-    report = repaired(lab, "f10", tmp_path, *CONSENT)
-    assert "firewall_blocks_host" in findings(report, "f10")
-    lab.shell("f10", "bash -c 'exec 3<>/dev/tcp/168.63.129.16/80'")
-    undone(lab, "f10", tmp_path)
-    now = lab.shell("f10", "iptables-save | grep '^-A'")
-    assert now == rules
+def test_a_proxy_that_does_not_answer_is_removed_by_the_operators_choice(lab, tmp_path):
+    lab.plant({"f12": "proxy_conf"})
+    before = lab.shell("f12", "cat /etc/waagent.conf")
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f12"], tmp_path / "kept", *CONSENT)
+    assert lab.shell("f12", "cat /etc/waagent.conf") == before and "connectivity_proxy_state" in str(host_of(report, "f12")), output[-3000:]
+    code, output, report = lab.playbook(
+        "vmbackup.azure.remediate", ["f12"], tmp_path / "real", *CONSENT + ["-e", "connectivity_proxy_state=absent"]
+    )
+    assert code == 0 and host_of(report, "f12")["status"] == "repaired", output[-4000:]
+    assert "HttpProxy.Host = None" in lab.shell("f12", "waagent --show-configuration")
+    undone(lab, "f12", tmp_path)
+    assert lab.shell("f12", "cat /etc/waagent.conf") == before
 
 
 NFT = """
@@ -64,47 +120,6 @@ def test_a_chain_of_nft_is_passed_by_a_rule_of_nft(lab, tmp_path):
     lab.shell("nm1", "bash -c 'exec 3<>/dev/tcp/168.63.129.16/80'")
     undone(lab, "nm1", tmp_path)
     assert lab.shell("nm1", "nft list table inet site") == before
-
-
-def environment(lab, guest):
-    """Return the variables of the agent that runs."""
-    text = lab.shell(guest, "tr '\\0' '\\n' </proc/$(systemctl show -p MainPID --value walinuxagent.service)/environ")
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-
-
-def test_the_azure_host_is_excluded_from_the_proxy_of_the_agents_service(lab, tmp_path):
-    lab.plant({"f11": "proxy_no_bypass"})
-    assert "no_proxy" not in environment(lab, "f11")
-    report = repaired(lab, "f11", tmp_path, *CONSENT)
-    assert list(findings(report, "f11")) == ["proxy_without_bypass"]
-    assert environment(lab, "f11")["no_proxy"] == "168.63.129.16,169.254.169.254" == environment(lab, "f11")["NO_PROXY"]
-    assert environment(lab, "f11")["http_proxy"].endswith(":3128"), "the proxy itself stays"
-    undone(lab, "f11", tmp_path)
-    assert "no_proxy" not in environment(lab, "f11") and "http_proxy" in environment(lab, "f11")
-
-
-def test_a_proxy_that_does_not_answer_is_removed_by_the_operators_choice(lab, tmp_path):
-    lab.plant({"f12": "proxy_conf"})
-    before = lab.shell("f12", "cat /etc/waagent.conf")
-    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f12"], tmp_path / "kept", *CONSENT)
-    assert lab.shell("f12", "cat /etc/waagent.conf") == before and "connectivity_proxy_state" in str(host_of(report, "f12")), output[-3000:]
-    repaired(lab, "f12", tmp_path, *CONSENT + ["-e", "connectivity_proxy_state=absent"])
-    assert "HttpProxy.Host = None" in lab.shell("f12", "waagent --show-configuration")
-    undone(lab, "f12", tmp_path)
-    assert lab.shell("f12", "cat /etc/waagent.conf") == before
-
-
-def test_dhcp_is_configured_and_asked_at_the_next_start(lab, tmp_path):
-    lab.plant({"f13": "static_address"})
-    address = lab.shell("f13", "ip -4 -o address show eth0 | awk '{print $4}'").strip()
-    consent = ["-e", "vmbackup_allow_dhcp=true"]
-    report = repaired(lab, "f13", tmp_path, *consent)
-    assert list(findings(report, "f13")) == ["dhcp_static_address"]
-    restart(lab, "f13")
-    assert lab.shell("f13", "ip -4 -o address show eth0 | awk '{print $4}'").strip() == address
-    assert "unknown-245 a8:3f:81:10" in lab.shell("f13", "cat /var/lib/dhcp/dhclient.eth0.leases")
-    undone(lab, "f13", tmp_path)
-    assert "iface eth0 inet static" in lab.shell("f13", "cat /etc/network/interfaces")
 
 
 # Debian's squid, by what it does with everybody: a real proxy on the guest nm1.
