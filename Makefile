@@ -141,7 +141,7 @@ lab-test: lab ## everything that is shown on real guests beside the scenarios
 	@$(PYTEST_LAB) tests/lab
 
 # Linux and Windows guests side by side: the lab waits more than it works.
-ON_WINDOWS := $(addprefix tests/lab/test_lab_windows,.py _snapshot.py _safety.py _undo.py)
+ON_WINDOWS := $(addprefix tests/lab/test_lab_windows,.py _snapshot.py _safety.py _undo.py _logs.py)
 
 lane-linux:
 	@$(MAKE) --no-print-directory scenario-default scenario-agent

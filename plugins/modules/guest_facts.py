@@ -270,6 +270,11 @@ ansible_facts:
               description: 'The primary interface. Keys: C(interface), C(mac), C(address), C(prefix_length), C(gateway), C(state).'
               returned: always
               type: dict
+            imds_addresses:
+              description: Private addresses that IMDS gives to the VM's interfaces, on Linux to the primary one.
+              returned: always
+              type: list
+              elements: str
             dhcp:
               description: 'How the primary interface gets its address. Keys: C(client), C(method), C(method_source), C(lease_file), C(lease_active),
                 C(option_245), C(option_245_looked), C(option_245_possible), C(server).'
@@ -308,7 +313,7 @@ ansible_facts:
               type: list
               elements: dict
             firewall:
-              description: 'What keeps the Azure host away. Keys: C(agent_rules), C(drops_root).'
+              description: 'What keeps the Azure host away. Keys: C(agent_rules), C(drops_root), C(places).'
               returned: always
               type: dict
         load:

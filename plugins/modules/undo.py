@@ -176,7 +176,7 @@ def main():
         steps, diff = restore.describe(plan), restore.differences(plan)
         restart = running(plan, runner, module.params["readers"])
         if points and not module.check_mode:
-            with change.Change(module):
+            with change.Change(module, minds_guards=True):
                 # Only now nobody else writes: another run may have changed the guest, or kept more, during the wait for the lock.
                 points, plan = look(module, runner)
                 steps, diff = restore.describe(plan), restore.differences(plan)

@@ -54,26 +54,30 @@ CONSENTS = {
     "provisioning_agent": "`Provisioning.Agent=auto`",
     "verbose_logging_off": "switching verbose logging off",
     "agent_install": "Windows: installing or updating the agent from `agent_msi`, an MSI that you name, with its `agent_msi_sha256`",
-    "routes": "Windows: adding routes to the Azure host and to Azure's prefixes",
-    "proxy": "Windows: the proxy of the SYSTEM account and of WinHTTP, or its exceptions",
-    "firewall": "Windows: disabling a firewall rule that blocks the Azure host",
+    "routes": "adding routes to the Azure host and to Azure's prefixes",
+    "proxy": "the proxy of the agent's service and configuration, on Windows of the SYSTEM account and of WinHTTP, or its exceptions",
+    "firewall": "Linux: a rule that lets root reach the Azure host; Windows: disabling a rule that blocks it",
     "machine_keys_acl": "Windows: the rights on the folder of the machine keys",
     "vss_writer_restart": "Windows: restarting the services behind failed VSS writers",
     "time_sync": "starting the time service, and having it start with the system",
-    "dhcp": "Windows: switching DHCP on, when instance metadata says that the address stays",
+    "dhcp": "switching DHCP on, when instance metadata says that the address stays",
 }
 
 REMEDIES = (
     Remedy(
-        "connectivity.azure_routes", "connectivity", (WINDOWS,), "Route Azure's addresses via the gateway",
+        "connectivity.route", "connectivity", (LINUX,), "Route the Azure host via the primary interface",
         consents=("routes",), areas=("network",), rollback=True,
     ),
     Remedy(
-        "connectivity.proxy", "connectivity", (WINDOWS,), "Exclude the Azure host from the system's proxy",
-        consents=("proxy",), areas=("network",),
+        "connectivity.azure_routes", "connectivity", (LINUX, WINDOWS), "Route Azure's addresses via the gateway",
+        consents=("routes",), areas=("network",), rollback=True,
     ),
     Remedy(
-        "connectivity.firewall", "connectivity", (WINDOWS,), "Disable the firewall rule that blocks the Azure host",
+        "connectivity.proxy", "connectivity", (LINUX, WINDOWS), "Exclude the Azure host from the proxy, or set or remove it",
+        consents=("proxy",), areas=("network",), restart=True,
+    ),
+    Remedy(
+        "connectivity.firewall", "connectivity", (LINUX, WINDOWS), "Let the guest's firewall pass the Azure host",
         consents=("firewall",), areas=("network",),
     ),
     Remedy("agent.install", "agent", (LINUX, WINDOWS), "Install the agent", consents=("agent_install",), restart=True),
@@ -101,7 +105,7 @@ REMEDIES = (
         "snapshot.time_sync", "snapshot", (LINUX, WINDOWS), "Have the time service run", consents=("time_sync",), areas=("agent", "load"),
     ),
     Remedy(
-        "snapshot.dhcp", "snapshot", (WINDOWS,), "Switch DHCP on again", consents=("dhcp",), areas=("network",), rollback=True,
+        "snapshot.dhcp", "snapshot", (LINUX, WINDOWS), "Switch DHCP on again", consents=("dhcp",), areas=("network",), rollback=True,
     ),
     Remedy("agent.service", "agent", (LINUX, WINDOWS), "Make the agent's service run", consents=("disable_agent_removal",), restart=True),
     # Last: whatever was changed before takes effect with it. It answers no finding of its own.

@@ -19,19 +19,24 @@ from ansible_collections.vmbackup.azure.plugins.module_utils import _ip_ranges a
 from ansible_collections.vmbackup.azure.plugins.module_utils import _redact as redact
 from ansible_collections.vmbackup.azure.plugins.module_utils import _values as values
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux import (
+    accept,
     agent,
     conf,
     dhcp,
+    dhcp_text,
     extension,
     firewall,
+    iproute,
     load,
     logs,
     mounts,
     packages,
+    persist,
     probes,
     proxy,
     routes,
     service,
+    support,
     system,
 )
 
@@ -249,6 +254,14 @@ def windows_texts(kind):
 
 
 # name: (parser of bytes, seeds)
+IP_ROUTE = b"""unicast default via 10.9.0.1 dev eth0 table main proto dhcp scope global metric 100
+unicast 10.51.0.0/16 table main proto boot scope global \\\tnexthop via 10.9.0.1 dev eth0 weight 1
+blackhole fd01::/16 dev lo table main proto boot metric 1024 error -22 pref medium
+"""
+OWN = {"prefix": "20.0.0.0/8", "via": "10.9.0.1", "dev": "eth0", "metric": 0, "table": "main", "onlink": False}
+PROFILE = b"[connection]\nid=x\n[ipv4]\nmethod=manual\naddress1=10.0.0.4/24,10.0.0.1\nroute1=20.0.0.0/8,10.9.0.1,0\nroute1_options=table=7\n[ipv6]\n"
+STATIC = b"iface eth0 inet static\n  address 10.0.0.4\n[Network]\nAddress=10.0.0.4/24\n[Route]\nGateway=10.0.0.1\nIPADDR=10.0.0.4\n"
+CARD = b'{"interface": [{"macAddress": "000D3A940001", "ipv4": {"ipAddress": [{"privateIpAddress": "10.0.0.4"}]}}]}'
 TARGETS = {
     "waagent.conf read": (read_conf, confs()),
     "waagent.conf rewrite": (rewrite_conf, confs()),
@@ -270,6 +283,16 @@ TARGETS = {
     "proxy environment": (lambda raw: proxy.from_environment("u", proxy.parse_environment(text(raw))), [b"http_proxy=http://u:p@h:1 no_proxy=168.63.0.0/16\n"]),
     "http answer": (probes.parse_response, [b"HTTP/1.1 200 OK\r\nDate: Sat, 31 Jan 2026 12:00:00 GMT\r\n\r\n<Versions>"]),
     "http date": (lambda raw: probes.clock_offset(text(raw), 0), [b"Sat, 31 Jan 2026 12:00:00 GMT"]),
+    "ip route": (lambda raw: iproute.by_key(iproute.parse(text(raw), 4) + iproute.parse(text(raw), 6)), [IP_ROUTE]),
+    "ip address": (lambda raw: iproute.parse_addresses(text(raw)), [b"2: eth0    inet 10.9.0.5/24 brd 10.9.0.255 scope global eth0\\ x"]),
+    "profile of NetworkManager": (lambda raw: persist.keyfile_text(text(raw), [], [OWN]), [PROFILE]),
+    "static addresses": (lambda raw: [edit(text(raw), "eth0", "10.0.0.4") for edit in
+                                      (dhcp_text.interfaces, dhcp_text.keyfile, dhcp_text.network, dhcp_text.ifcfg)], [PROFILE, STATIC]),
+    "saved rules": (lambda raw: [accept.saved_text(text(raw), "filter"), accept.nftables_text(text(raw), "nft inet filter output")], [IPTABLES, NFT]),
+    "places of rules": (lambda raw: firewall.places(firewall.parse_iptables(text(raw))[1] + firewall.parse_nft(text(raw))[1], None, text(raw)),
+                        [IPTABLES, NFT]),
+    "logs for support": (lambda raw: support.masked("/var/log/x", text(raw), True), [b"-----END PRIVATE KEY-----\nhttps_proxy=http://u:p@h\n"]),
+    "imds network": (lambda raw: probes.parse_imds_network(raw, "00:0d:3a:94:00:01"), [fixture("waagent", "imds-valid.json"), CARD]),
     "imds": (probes.parse_imds, [fixture("waagent", "imds-valid.json")]),
     "iptables": (lambda raw: firewall.parse_iptables(text(raw)), [IPTABLES]),
     "nft": (lambda raw: firewall.parse_nft(text(raw)), [NFT]),

@@ -46,6 +46,8 @@ ROUNDS = [
         "f11": "libdir_noexec",
         "f12": "agent_stopped",
         "f14": "agent_old_no_candidate",
+        "f15": "forced_tunnel",
+        "f13": "firewall_root_accept_lost",
     },
     {"f16": "cpu_load"},
 ]

@@ -15,7 +15,7 @@ import fcntl
 import os
 import time
 
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux import agent, extension, restore, system, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import agent, extension, guard, kinds, restore, system, undo
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux.guest import Guest
 
 LOCK_WAIT_S = 10
@@ -32,6 +32,28 @@ def options():
         "keep_days": {"type": "int", "default": 90},
         "store": {"type": "path", "default": undo.STORE},
     }
+
+
+def guarded_options():
+    """Return the options of a writer that may cut the connection."""
+    return dict(options(), confirm_s={"type": "int", "default": 0}, confirm={"type": "str"}, verify={"type": "bool", "default": True})
+
+
+def confirm(module):
+    """Answer a call that only confirms an earlier change, and end the module; do nothing in any other call."""
+    name = module.params["confirm"]
+    seconds = module.params["confirm_s"]
+    if not name:
+        if seconds < 0 or seconds and not module.params["undo"]:
+            module.fail_json(msg="confirm_s takes seconds, 0 for none, and needs undo: the guest goes back to what was kept.")
+        return
+    if os.geteuid() != 0:
+        module.fail_json(msg="Confirming a change needs root; run this task with become.")
+    try:
+        token = None if module.check_mode else guard.confirm(name, module.params["store"], undo.runner_of(module))
+    except (undo.UndoError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, changes=[], notes=[], undo_point=token, token=None, deferred=False, reason=None)
 
 
 def snapshot_runs(module):
@@ -51,14 +73,22 @@ class Change(object):
     :param units: names of systemd units whose state is kept.
     :param packages: names of packages whose version is kept.
     :param moves: paths that are moved away; ``self.moves`` says where to.
+    :param items: keys of what the running system holds, and what is to be written, as {key: state} (kinds.py).
+    :param steps: what a guard runs beside, after it put the files back.
+    :param minds_guards: whether an earlier change that waits for its confirmation comes first. Writers with ``confirm_s`` always do.
     :param roll_back: whether a block that raises is undone at once. A package manager's half-done work is not: it is finished instead.
-    :raises Deferred: before anything was changed: another run is at work, or a snapshot runs.
+
+    With the option ``confirm_s`` a guard is started before the block; the change then waits for its confirmation.
+
+    :raises Deferred: before anything was changed: another run is at work, a snapshot runs, or an earlier change waits for its confirmation.
     :raises undo.UndoError: when the present state could not be kept; nothing was changed.
     """
 
-    def __init__(self, module, files=(), units=(), packages=(), moves=(), roll_back=True):
+    def __init__(self, module, files=(), units=(), packages=(), moves=(), roll_back=True, items=None, steps=(), minds_guards=False):
         self.module, self.roll_back = module, roll_back
-        self.things = (files, units, packages, moves)
+        self.things, self.items = (files, units, packages, moves), items or {}
+        self.guarded, self.steps = bool(module.params.get("confirm_s")), list(steps)
+        self.minds_guards = minds_guards or "confirm_s" in module.params
         self.store = module.params["store"]
         self.runner = undo.runner_of(module)
         self.point, self._lock = None, None
@@ -76,8 +106,15 @@ class Change(object):
         try:
             if snapshot_runs(self.module):
                 raise Deferred("a snapshot is running")
+            earlier = guard.waiting(self.store) if self.minds_guards else None
+            if earlier:
+                raise Deferred(earlier)
             if self.module.params.get("undo"):
                 self.point = self._keep(self.module.params["undo"])
+            if self.guarded:
+                wanted = [{"key": item["key"], "state": self.items[item["key"]]} for item in self.point["items"]]
+                steps = self.steps + kinds.steps(list(zip(self.point["items"], wanted)))
+                guard.arm(self.point, steps, self.module.params["confirm_s"], self.store, self.runner)
         except BaseException:
             self._free_lock()
             raise
@@ -87,7 +124,7 @@ class Change(object):
         try:
             if kind is None:
                 if self.point:
-                    undo.seal(self.point, self.runner)
+                    self._seal()
             elif self.point and self.roll_back and not issubclass(kind, Deferred):
                 self._go_back(error)
             elif self.point:
@@ -96,9 +133,18 @@ class Change(object):
             self._free_lock()
         return False
 
+    @property
+    def token(self):
+        """Return what confirms the change, None where it waits for nothing."""
+        return self.point_id if self.guarded else None
+
+    def _seal(self):
+        undo.seal(self.point, self.runner, kinds.capture([item["key"] for item in self.point["items"]], self.runner))
+
     def _keep(self, remedy):
         now = time.time()
         captured = undo.capture(*(self.things + (self.runner,)))
+        captured["items"] = kinds.capture(sorted(self.items), self.runner)
         points = undo.read_points(self.store)
         point, existing = undo.plan_point(self.store, remedy, captured, points, now)
         if not existing:
@@ -120,6 +166,8 @@ class Change(object):
             plan = restore.plan([dict(self.point, written=None)], self.runner, force=True)
             restore.restore(self.runner, plan)
             undo.mark_undone(self.point, time.time())
+            if self.guarded:
+                guard.disarm(self.point_id, self.store, self.runner)
         except (undo.UndoError, OSError) as second:
             raise undo.UndoError(
                 "{0} Besides, the state before could not be brought back ({1}); run vmbackup.azure.undo for this guest.".format(
@@ -130,7 +178,7 @@ class Change(object):
     def _note_what_is_left(self):
         """Keep what stands after a change that was given up, so that undo can tell it from what somebody changes afterwards."""
         try:
-            undo.seal(self.point, self.runner)
+            self._seal()
         except (undo.UndoError, OSError):
             pass  # what went wrong before is what has to be told
 

@@ -80,8 +80,11 @@ def network(host, context, options, started):
     through, port = (agent.setting(configuration, "HttpProxy." + key, None) for key in ("Host", "Port"))
     started["proxy"] = None
     if through and port and "/" not in through and 0 < port < 65536:
-        started["proxy"] = probes.connect(through.rpartition("@")[2], port, options["timeout_s"])
+        name = storage_name(options, context["agent_log"][0])
+        started["proxy"] = probes.through(through.rpartition("@")[2], port, name, options["timeout_s"])
+    asked = started.pop("imds_network")
     results = {name: probe.wait() if probe else None for name, probe in started.items()}
+    asked.wait()
     region, cloud = probes.parse_imds(started["imds"].body) if started["imds"].body else (None, None)
     facts_of_agent = context["agent"] or {}
     values = configuration.get("values")
@@ -95,6 +98,7 @@ def network(host, context, options, started):
         "dhcp": guarded(host, "network", "DHCP", dhcp.collect, *arguments),
         "routes": to_host,
         "probes": results,
+        "imds_addresses": probes.parse_imds_network(asked.body, primary["mac"]),
         "region": region,
         "cloud": cloud,
         "foreign_macs": guarded(host, "network", "MAC addresses", routes.foreign_macs, host),
@@ -102,7 +106,7 @@ def network(host, context, options, started):
         "proxy": guarded(host, "network", "proxies", proxy.collect, *proxies),
         "firewall": guarded(host, "network", "packet filter", firewall.collect, host, options["timeout_s"])
         if failed
-        else {"agent_rules": None, "drops_root": None},
+        else {"agent_rules": None, "drops_root": None, "places": None},
     }
 
 
@@ -153,6 +157,7 @@ def collect(options, run_command=None, root="", now=None, deadline=None, send=No
             "wireserver": probes.wireserver(options["timeout_s"]),
             "hostgaplugin": probes.hostgaplugin(options["timeout_s"]),
             "imds": probes.imds(options["timeout_s"]),
+            "imds_network": probes.imds_network(options["timeout_s"]),
             "storage": probes.connect(name, 443, options["timeout_s"]) if name else None,
         }
     # Network needs the unit and the daemon for its proxies, the extension needs Lib.Dir: both come with the agent.

@@ -53,6 +53,7 @@ def parse_iptables(text):
         if target:
             jumps.setdefault(target.group(1), []).append(target.group(2))
     own = _reached(jumps, ("OUTPUT", "POSTROUTING"))
+    root_let_through = False
     for line in lines:
         if line.startswith("*"):
             table = line[1:]
@@ -64,6 +65,10 @@ def parse_iptables(text):
             shown = "iptables -t {0} {1}".format(table, line)
             if table == "security" and named:
                 agent.append(public_line(shown, 200))
+                root_let_through = root_let_through or bool(re.search(r"--uid-owner 0 .*-j ACCEPT\b", line))
+                # The agent's own rule, after the one that lets root through: without that one it hits root too.
+                if re.search(r"-j DROP\b", line) and not root_let_through:
+                    drops.append(public_line(shown, 200))
                 continue
             if line.split()[1] not in own:
                 continue
@@ -117,17 +122,60 @@ def parse_nft(text):
         shown = public_line("nft table {0} chain {1}: {2}".format(rule.get("table"), rule.get("chain"), words), 240)
         if rule.get("table") in ("walinuxagent", "security"):  # the latter is what iptables-nft makes of iptables -t security
             agent.append(shown)
+            # The agent's one rule drops what is of anybody but root; without that word it hits root too.
+            if '"drop"' in words and rule.get("table") == "walinuxagent" and "skuid" not in words:
+                drops.append(shown)
         elif ('"drop"' in words or '"reject"' in words) and "skuid" not in words:
             drops.append(shown)
     return agent, drops
 
 
+BUILT_IN = ("filter", "mangle", "raw", "nat", "security")
+
+
+def places(drops, saved, ruleset):
+    """Return where a rule has to stand that lets root through: ``iptables TABLE``, ``nft FAMILY TABLE CHAIN``.
+
+    :param drops: what :func:`parse_iptables` and :func:`parse_nft` found.
+    :param saved: text of ``iptables-save``, None where there is none.
+    :param ruleset: text of ``nft -j list ruleset``, None where there is none.
+    """
+    found = []
+    for drop in drops:
+        table = re.match(r"iptables -t (\w+) |iptables: policy of chain OUTPUT in table (\w+) ", drop)
+        if table:
+            found.append("iptables {0}".format(table.group(1) or table.group(2)))
+    return list(dict.fromkeys(found + _nft_places(saved, ruleset)))
+
+
+def _nft_places(saved, ruleset):
+    """Return the base chains whose packets a rule of nft drops. What iptables made is changed by iptables."""
+    try:
+        items = [as_dict(item) for item in as_list(as_dict(json.loads(ruleset or "{}")).get("nftables"))]
+    except (ValueError, RecursionError):
+        return []
+    found, bases = [], {}
+    for chain in (as_dict(item.get("chain")) for item in items):
+        if chain.get("hook") in ("output", "postrouting"):
+            bases[_place(chain, "name")] = chain
+    for place, base in bases.items():
+        if saved is not None and base.get("family") == "ip" and base.get("table") in BUILT_IN:
+            continue
+        # The rules of one base chain and of what it jumps to, as if there were no other.
+        alone = [
+            item for item in items if not as_dict(item.get("chain")).get("hook") or _place(as_dict(item.get("chain")), "name") == place
+        ]
+        if parse_nft(json.dumps({"nftables": alone}))[1]:
+            found.append("nft " + place)
+    return found
+
+
 def collect(host, timeout_s):
-    """Return {"agent_rules": [...], "drops_root": [...]}, null where no tool could tell."""
+    """Return {"agent_rules": [...], "drops_root": [...], "places": [...]}, null where no tool could tell."""
     if not host.privileged:
         host.hidden("packet filter rules", "permission denied, run with become")
-        return {"agent_rules": None, "drops_root": None}
-    agent, drops, looked = [], [], False
+        return {"agent_rules": None, "drops_root": None, "places": None}
+    agent, drops, texts = [], [], {}
     for binary, command, parse in (
         ("iptables-save", ["iptables-save"], parse_iptables),
         ("nft", ["nft", "-j", "list", "ruleset"], parse_nft),
@@ -135,7 +183,9 @@ def collect(host, timeout_s):
         if host.which(binary):
             text = host.run("network", command, timeout_s)
             if text is not None:
-                looked = True
+                texts[binary] = text
                 found = parse(text)
                 agent, drops = agent + found[0], drops + found[1]
-    return {"agent_rules": agent if looked else None, "drops_root": drops if looked else None}
+    if not texts:
+        return {"agent_rules": None, "drops_root": None, "places": None}
+    return {"agent_rules": agent, "drops_root": drops, "places": places(drops, texts.get("iptables-save"), texts.get("nft"))}

@@ -13,7 +13,7 @@ import time
 
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux.routes import IMDS, WIRESERVER
 from ansible_collections.vmbackup.azure.plugins.module_utils._redact import clip, public_line
-from ansible_collections.vmbackup.azure.plugins.module_utils._values import as_dict, as_text
+from ansible_collections.vmbackup.azure.plugins.module_utils._values import as_dict, as_list, as_text
 
 LIMIT_BYTES = 65536
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -136,6 +136,17 @@ def imds(timeout_s):
     return Probe("http://{0}{1}".format(IMDS, path), timeout_s, ask)
 
 
+def imds_network(timeout_s):
+    """Ask which addresses Azure gives the interfaces. A call of its own: the whole document may be long, by what the owner put into it."""
+    path = "/metadata/instance/network?api-version=2021-02-01"
+
+    def ask(deadline):
+        status, headers, body = http_get(IMDS, 80, path, (("Metadata", "true"),), deadline)
+        return status, headers, body, status == 200
+
+    return Probe("http://{0}{1}".format(IMDS, path), timeout_s, ask)
+
+
 def connect(name, port, timeout_s):
     """Probe a storage endpoint or a proxy; nothing is sent, an open connection is the answer."""
 
@@ -146,6 +157,31 @@ def connect(name, port, timeout_s):
         return None, {}, b"", True
 
     return Probe("tcp://{0}:{1}".format(name, port), timeout_s, ask)
+
+
+REFUSALS = {
+    403: "it answers, and refuses to connect to {0} (HTTP 403)",
+    407: "it asks for user name and password (HTTP 407), which the agent cannot give",
+}
+
+
+def through(address, port, name, timeout_s):
+    """Probe a proxy by asking it for a connection to a storage endpoint; without a name of one, an open connection is the answer."""
+    if not name:
+        return connect(address, port, timeout_s)
+
+    def ask(deadline):
+        request = "CONNECT {0}:443 HTTP/1.1\r\nHost: {0}:443\r\nUser-Agent: vmbackup.azure\r\n\r\n".format(name)
+        with socket.create_connection((address, port), timeout=max(0.05, deadline - time.monotonic())) as connection:
+            connection.sendall(request.encode("ascii", "replace"))
+            connection.settimeout(max(0.05, deadline - time.monotonic()))
+            status = parse_response(connection.recv(4096))[0]
+        if status in REFUSALS:
+            raise OSError(REFUSALS[status].format(name))
+        # What else it says, it is there and takes the agent's word; whether storage answers is another probe's matter.
+        return status, {}, b"", True
+
+    return Probe("tcp://{0}:{1}".format(address, port), timeout_s, ask)
 
 
 def storage_names(lines):
@@ -168,6 +204,20 @@ def parse_imds(body):
         return None, None
     compute = as_dict(document.get("compute")) or document
     return public_line(as_text(compute.get("location")), 40) or None, public_line(as_text(compute.get("azEnvironment")), 40) or None
+
+
+def parse_imds_network(body, mac):
+    """Return the private addresses that IMDS gives to the interface with a MAC address; None where it says nothing of it."""
+    try:
+        document = as_dict(json.loads((body or b"").decode("utf-8", "replace")))
+    except (ValueError, RecursionError):
+        return None
+    wanted = (mac or "").replace(":", "").lower()
+    for card in map(as_dict, as_list(document.get("interface"))):
+        if wanted and (as_text(card.get("macAddress")) or "").replace(":", "").replace("-", "").lower() == wanted:
+            found = [as_text(as_dict(entry).get("privateIpAddress")) for entry in as_list(as_dict(card.get("ipv4")).get("ipAddress"))]
+            return [public_line(address, 40) for address in found if address]
+    return None
 
 
 def clock_offset(date, now):

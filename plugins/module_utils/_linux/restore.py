@@ -5,11 +5,13 @@
 
 import os
 
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux import conf, packages, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import conf, kinds, packages, undo
 from ansible_collections.vmbackup.azure.plugins.module_utils._values import version_key
 
 DIFF_BYTES = 65536
+LISTED = 20
 UNITS = ("/etc/systemd/", "/usr/lib/systemd/", "/lib/systemd/")
+PROFILES = "/etc/NetworkManager/system-connections/"
 
 
 def text_of(path, state):
@@ -67,10 +69,10 @@ def _package_words(state):
 
 
 class Plan(object):
-    """What undo does and what it leaves: ``files`` and ``units`` as (wanted, present), ``moves``, ``packages``, ``left`` (sentences)."""
+    """What undo does and what it leaves: ``files``, ``units`` and ``items`` as (wanted, present), ``moves``, ``packages``, ``left`` (sentences)."""
 
     def __init__(self):
-        self.files, self.moves, self.units, self.packages, self.left = [], [], [], [], []
+        self.files, self.moves, self.units, self.packages, self.items, self.left = [], [], [], [], [], []
 
 
 def plan(points, runner, force=False):
@@ -80,7 +82,7 @@ def plan(points, runner, force=False):
     :param force: take back what somebody changed after the repair, too; what is overwritten is kept.
     :returns: Plan.
     """
-    wanted, result = undo.targets(points), Plan()
+    wanted, result = targets(points), Plan()
     for path, (want, expect) in sorted(wanted["files"].items()):
         now = undo.file_state(path)
         # What the repair left as it was is none of undo's business, whoever changed it since.
@@ -119,7 +121,25 @@ def plan(points, runner, force=False):
             result.left.append(_changed_since("The package " + name, _package_words(now), _package_words(expect)))
         else:
             result.packages.append({"name": name, "version": want["version"], "present": now["version"]})
+    _plan_items(result, wanted["items"], runner, force)
     return result
+
+
+def _plan_items(result, wanted, runner, force):
+    """Decide on what the running system holds: routes and rules."""
+    for now in kinds.capture(sorted(wanted), runner) if wanted else []:
+        want, expect = wanted[now["key"]]
+        if kinds.same(want, now) or (expect and kinds.same(want, expect)):
+            continue
+        # After a restart of the guest what was not kept is as it was before, or gone: neither is somebody's change.
+        if expect and not force and not kinds.alike(expect, now) and now["state"] is not None:
+            result.left.append(
+                "{0} was left as it is, since it was changed after the repair, which had left {1}.".format(
+                    kinds.words(now), kinds.words(expect)
+                )
+            )
+        else:
+            result.items.append((want, now))
 
 
 def place(want):
@@ -128,7 +148,7 @@ def place(want):
     parent = os.path.dirname(path)
     if want["kind"] == "absent":
         os.unlink(path)
-        if parent.endswith(".service.d") and not os.listdir(parent):
+        if parent.endswith((".service.d", ".network.d")) and not os.listdir(parent):
             os.rmdir(parent)
         return
     if not os.path.isdir(parent):
@@ -149,6 +169,80 @@ def place(want):
             undo.replace(path, blocks, want["mode"], (want["uid"], want["gid"]), check)
         except OSError as error:
             raise undo.UndoError("Could not put {0} back: {1}.".format(path, error.strerror or error))
+
+
+def _chain(points, kind, name, same):
+    """Return {thing: (state to bring back, state that must stand now or None)}, back to where somebody else changed the thing in between.
+
+    :param points: oldest first. What a point found must be what the point before it wrote; else the older ones no longer count.
+    """
+    result = {}
+    for point in reversed(points):
+        written = {state[name]: state for state in (point["written"] or {}).get(kind) or []}
+        for state in point[kind]:
+            thing = state[name]
+            state = dict(state, directory=point["directory"])
+            if thing not in result:
+                result[thing] = [state, written.get(thing), True]
+            elif result[thing][2]:
+                if thing in written and not same(written[thing], result[thing][0]):
+                    result[thing][2] = False
+                else:
+                    result[thing][0] = state
+    return {thing: (want, expect) for thing, (want, expect, _open) in result.items()}
+
+
+def targets(points):
+    """Return what to bring back: files, units, packages and items by name with (state, what the repair wrote or None), moves as list.
+
+    :param points: oldest first.
+    """
+    moves, moved = [], set()
+    for point in points:
+        for move in point["moves"]:
+            if move["path"] not in moved and os.path.lexists(move["stored"]):
+                moved.add(move["path"])
+                moves.append(move)
+    files = _chain(points, "files", "path", undo.same_file)
+    for path in moved:
+        files.pop(path, None)
+    return {
+        "files": files,
+        "units": _chain(points, "units", "unit", undo.same_settings),
+        "packages": _chain(points, "packages", "name", undo.same_version),
+        "items": _chain(points, "items", "key", kinds.alike),
+        "moves": moves,
+    }
+
+
+def unit_steps(want, now):
+    """Return the arguments of systemctl that bring a unit from its present state to the wanted one, in order.
+
+    Whether a masked unit was also enabled is told by its links.
+    """
+    unit = want["unit"]
+    if not now["exists"]:
+        return []  # its package is gone; bringing the package back brings the unit back
+    if not want["exists"]:
+        return [["stop", unit]] if now["active_state"] == "active" else []
+    steps = []
+    masked = now["masked"]
+    if masked and masked != want["masked"]:
+        steps.append(["unmask", unit] if masked == "persistent" else ["unmask", "--runtime", unit])
+        masked = None
+    was_enabled = want["unit_file_state"] in ("enabled", "enabled-runtime") or (want["masked"] and want["links"])
+    switchable = want["masked"] or want["unit_file_state"] in ("enabled", "disabled", "enabled-runtime")
+    is_enabled = bool(now["links"]) or now["unit_file_state"] in ("enabled", "enabled-runtime")
+    if switchable and not masked and bool(was_enabled) != is_enabled:
+        steps.append(["enable" if was_enabled else "disable", unit])
+    active = want["active_state"] in ("active", "activating", "reloading")
+    if active and now["active_state"] != "active" and not want["masked"]:
+        steps.append(["start", unit])
+    elif not active and now["active_state"] in ("active", "activating", "reloading"):
+        steps.append(["stop", unit])
+    if want["masked"] and masked != want["masked"]:
+        steps.append(["mask", unit] if want["masked"] == "persistent" else ["mask", "--runtime", unit])
+    return steps
 
 
 def systemctl(runner, arguments):
@@ -179,16 +273,19 @@ def keep(runner, store, plan_, now):
 
 
 def restore(runner, plan_):
-    """Act: moved things first, then files, then units."""
+    """Act: moved things first, then files, then units, then what the running system holds."""
     for entry in plan_.moves:
         move(runner, entry["stored"], entry["path"])
     for want, _now in plan_.files:
         place(want)
     if any(want["path"].startswith(UNITS) for want, _now in plan_.files):
         systemctl(runner, ["daemon-reload"])
+    if any(want["path"].startswith(PROFILES) for want, _now in plan_.files):
+        runner(["nmcli", "connection", "reload"])  # reads them, and changes no connection that is up
     for want, _now in plan_.units:
-        for arguments in undo.unit_steps(want, undo.unit_state(want["unit"], runner)):
+        for arguments in unit_steps(want, undo.unit_state(want["unit"], runner)):
             systemctl(runner, arguments)
+    kinds.restore(plan_.items, runner)
 
 
 def describe(plan_):
@@ -197,5 +294,8 @@ def describe(plan_):
     for want, _now in plan_.files:
         steps.append(("Remove {0}, which was not there." if want["kind"] == "absent" else "Put {0} back.").format(want["path"]))
     for want, now in plan_.units:
-        steps.extend("Run systemctl {0}.".format(" ".join(arguments)) for arguments in undo.unit_steps(want, now))
+        steps.extend("Run systemctl {0}.".format(" ".join(arguments)) for arguments in unit_steps(want, now))
+    steps.extend("Put back: {0}.".format(kinds.words(want)) for want, _now in plan_.items[:LISTED])
+    if len(plan_.items) > LISTED:
+        steps.append("Put back as well: {0} more of this kind.".format(len(plan_.items) - LISTED))
     return steps

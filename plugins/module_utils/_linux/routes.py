@@ -64,7 +64,10 @@ def describe(routes, address, lookup):
     """
     source, error = lookup
     route = matching(routes, address)
-    result = {"ok": source is not None, "kind": "none", "device": None, "gateway": None, "source": source}
+    result = {"ok": source is not None, "kind": "none", "prefix": None, "device": None, "gateway": None, "source": source}
+    # Of a refusal only where that route makes it: a rule or another table may, too.
+    if route is not None and (source is not None or route["interface"] == "*" or route["reject"]):
+        result["prefix"] = "{0}/{1}".format(route["destination"], route["prefix_length"])
     if source is None:
         kinds = {errno.EINVAL: "blackhole", errno.EHOSTUNREACH: "unreachable", errno.EACCES: "prohibit", errno.ENETUNREACH: "none"}
         result["kind"] = kinds.get(error, "none")

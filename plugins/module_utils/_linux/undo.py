@@ -40,13 +40,17 @@ def _text(error):
 
 
 def runner_of(module):
-    """Return a function that runs a command through the module: (exit code, output, error output), 127 when it is not there."""
+    """Return a function that runs a command through the module: (exit code, output, error output), 127 when it is not there.
 
-    def run(arguments):
+    Its second argument is what the command reads.
+    """
+
+    def run(arguments, data=None):
         program = module.get_bin_path(arguments[0])
         if not program:
             return 127, "", "{0} is not there".format(arguments[0])
-        return module.run_command([program] + arguments[1:], environ_update={"LC_ALL": "C", "LANG": "C"})
+        more = {} if data is None else {"data": data}
+        return module.run_command([program] + arguments[1:], environ_update={"LC_ALL": "C", "LANG": "C"}, **more)
 
     return run
 
@@ -342,6 +346,7 @@ def read_points(store):
                 if not isinstance(point.get(key), kind):
                     raise ValueError("no {0} in it".format(key))
             point.setdefault("written", None)
+            point.setdefault("items", [])
             if point["written"] is not None and not isinstance(point["written"], dict):
                 raise ValueError("what was written is no object")
         except (OSError, ValueError) as error:
@@ -370,6 +375,7 @@ def same_point(point, capture):
         and match(point["units"], capture["units"], "unit", same_unit)
         and match(point["packages"], capture["packages"], "name", same_package)
         and [move["path"] for move in point["moves"]] == capture["moves"]
+        and point["items"] == capture.get("items", [])
         # A place that is taken holds an earlier thing of that name.
         and not any(os.path.lexists(move["stored"]) for move in point["moves"])
     )
@@ -426,6 +432,7 @@ def plan_point(store, remedy, captured, points, now):
         ],
         "units": captured["units"],
         "packages": captured["packages"],
+        "items": captured.get("items", []),
         "moves": [{"path": path, "stored": os.path.join(directory, "moves", str(n))} for n, path in enumerate(captured["moves"])],
         "written": None,
         "directory": directory,
@@ -433,12 +440,16 @@ def plan_point(store, remedy, captured, points, now):
     return point, False
 
 
-def seal(point, runner):
-    """Keep in a point what the remedy has written: the present state of all that the point names."""
+def seal(point, runner, items=()):
+    """Keep in a point what the remedy has written: the present state of all that the point names.
+
+    :param items: the present state of the point's items (kinds.py).
+    """
     point["written"] = {
         "files": [file_state(state["path"]) for state in point["files"]],
         "units": [unit_state(state["unit"], runner) for state in point["units"]],
         "packages": [package_state(state["name"], runner) for state in point["packages"]],
+        "items": list(items),
     }
     try:
         write_entry(point["directory"], point)
@@ -523,6 +534,7 @@ def choose(points, name=None):
             + [state["unit"] for state in point["units"]]
             + [state["name"] for state in point["packages"]]
             + [move["path"] for move in point["moves"]]
+            + [item["key"] for item in point["items"]]
         )
 
     later = [
@@ -535,76 +547,3 @@ def choose(points, name=None):
             "{0} cannot be undone alone, since {1} came later and touched the same; undo that first, or all.".format(name, ", ".join(later))
         )
     return found
-
-
-def _chain(points, kind, name, same):
-    """Return {thing: (state to bring back, state that must stand now or None)}, back to where somebody else changed the thing in between.
-
-    :param points: oldest first. What a point found must be what the point before it wrote; else the older ones no longer count.
-    """
-    result = {}
-    for point in reversed(points):
-        written = {state[name]: state for state in (point["written"] or {}).get(kind) or []}
-        for state in point[kind]:
-            thing = state[name]
-            state = dict(state, directory=point["directory"])
-            if thing not in result:
-                result[thing] = [state, written.get(thing), True]
-            elif result[thing][2]:
-                if thing in written and not same(written[thing], result[thing][0]):
-                    result[thing][2] = False
-                else:
-                    result[thing][0] = state
-    return {thing: (want, expect) for thing, (want, expect, _open) in result.items()}
-
-
-def targets(points):
-    """Return what to bring back: files, units and packages by name with (state, what the repair wrote or None), moves as list.
-
-    :param points: oldest first.
-    """
-    moves, moved = [], set()
-    for point in points:
-        for move in point["moves"]:
-            if move["path"] not in moved and os.path.lexists(move["stored"]):
-                moved.add(move["path"])
-                moves.append(move)
-    files = _chain(points, "files", "path", same_file)
-    for path in moved:
-        files.pop(path, None)
-    return {
-        "files": files,
-        "units": _chain(points, "units", "unit", same_settings),
-        "packages": _chain(points, "packages", "name", same_version),
-        "moves": moves,
-    }
-
-
-def unit_steps(want, now):
-    """Return the arguments of systemctl that bring a unit from its present state to the wanted one, in order.
-
-    Whether a masked unit was also enabled is told by its links.
-    """
-    unit = want["unit"]
-    if not now["exists"]:
-        return []  # its package is gone; bringing the package back brings the unit back
-    if not want["exists"]:
-        return [["stop", unit]] if now["active_state"] == "active" else []
-    steps = []
-    masked = now["masked"]
-    if masked and masked != want["masked"]:
-        steps.append(["unmask", unit] if masked == "persistent" else ["unmask", "--runtime", unit])
-        masked = None
-    was_enabled = want["unit_file_state"] in ("enabled", "enabled-runtime") or (want["masked"] and want["links"])
-    switchable = want["masked"] or want["unit_file_state"] in ("enabled", "disabled", "enabled-runtime")
-    is_enabled = bool(now["links"]) or now["unit_file_state"] in ("enabled", "enabled-runtime")
-    if switchable and not masked and bool(was_enabled) != is_enabled:
-        steps.append(["enable" if was_enabled else "disable", unit])
-    active = want["active_state"] in ("active", "activating", "reloading")
-    if active and now["active_state"] != "active" and not want["masked"]:
-        steps.append(["start", unit])
-    elif not active and now["active_state"] in ("active", "activating", "reloading"):
-        steps.append(["stop", unit])
-    if want["masked"] and masked != want["masked"]:
-        steps.append(["mask", unit] if want["masked"] == "persistent" else ["mask", "--runtime", unit])
-    return steps

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Mapping
 
+from ansible_collections.vmbackup.azure.plugins.module_utils._redact import MASK
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._base import (
     Cause,
     Facts,
+    Fix,
     Limits,
     Seen,
     get,
@@ -29,8 +31,9 @@ from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._columns 
 )
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import LINUX
 
-WIRESERVER = "168.63.129.16"
+WIRESERVER, IMDS = "168.63.129.16", "169.254.169.254"
 PROBE = "{url}: {error} (after {time_ms} ms)"
+ROUTE = {"remedy": "connectivity.route", "consent": "routes"}
 ROUTES = {"remedy": "connectivity.azure_routes", "consent": "routes"}
 PATHS = ("route_wireserver_missing", "route_wireserver_not_primary", "firewall_blocks_host")
 
@@ -46,12 +49,33 @@ def _failed(facts: Facts, name: str) -> Mapping[str, Any] | None:
     return {"url": probe.get("url"), "error": probe.get("error"), "time_ms": probe.get("time_ms")}
 
 
+def _own_route(address: str, route: Mapping[str, Any]) -> str | None:
+    """Return what was seen of the route that an address has to itself, as the module routes names it; None where it has none."""
+    if route.get("prefix") != address + "/32":
+        return None
+    return str(route.get("kind")) if route.get("ok") is False else str(route.get("gateway") or "link")
+
+
+def _route_fix(facts: Facts) -> Fix | None:
+    """Return the host routes that a Linux guest needs, None where the gateway is not known."""
+    interface, gateway = get(facts, "network.primary.interface"), get(facts, "network.primary.gateway")
+    if is_windows(facts) or not interface or not gateway:
+        return None
+    expect = {}
+    for address in (WIRESERVER, IMDS):
+        route = part(facts, "network.routes").get(address) or {}
+        if route.get("ok") is False or route.get("device") != interface:
+            expect[address + "/32"] = _own_route(address, route)
+    return {"routes": list(expect), "next_hop": gateway, "interface": interface, "expect": expect}
+
+
 @finding(
     severity="blocker",
     title="No route to the Azure host",
     evidence="the {whose} has no way to {address}: {why}",
     action="Remove the route or rule that takes 168.63.129.16 away, and check that the primary interface has its default route.",
     codes=NETWORK,
+    **ROUTE,
     windows={**ROUTES, "action": "Remove the route that takes 168.63.129.16 away, or add one via the gateway of the primary interface."},
 )
 def route_wireserver_missing(facts: Facts, limits: Limits) -> Iterator[Seen]:
@@ -59,7 +83,7 @@ def route_wireserver_missing(facts: Facts, limits: Limits) -> Iterator[Seen]:
     if route.get("ok") is False:
         kind = route.get("kind")
         why = {"blackhole": "a blackhole route discards it", "none": "there is no route"}.get(str(kind), "the route says {0}".format(kind))
-        yield seen(whose="system" if is_windows(facts) else "kernel", address=WIRESERVER, why=why)
+        yield seen(fix=_route_fix(facts), whose="system" if is_windows(facts) else "kernel", address=WIRESERVER, why=why)
 
 
 @finding(
@@ -68,6 +92,7 @@ def route_wireserver_missing(facts: Facts, limits: Limits) -> Iterator[Seen]:
     evidence="{address} is routed by {device} from {source}; the primary interface is {primary} with {primary_address}",
     action="Route 168.63.129.16 via the gateway of the primary interface; look for a VPN or a second interface that took the default route.",
     codes=NETWORK,
+    **ROUTE,
     windows=ROUTES,
 )
 def route_wireserver_not_primary(facts: Facts, limits: Limits) -> Iterator[Seen]:
@@ -79,7 +104,7 @@ def route_wireserver_not_primary(facts: Facts, limits: Limits) -> Iterator[Seen]
     # A second address of the primary interface leaves by it too.
     if route.get("device") != primary and not host_answers(facts):
         device = route.get("device") or "another table"
-        yield seen(address=WIRESERVER, device=device, source=source, primary=primary, primary_address=address)
+        yield seen(fix=_route_fix(facts), address=WIRESERVER, device=device, source=source, primary=primary, primary_address=address)
 
 
 @finding(
@@ -102,10 +127,13 @@ def mac_address_foreign(facts: Facts, limits: Limits) -> Iterator[Seen]:
     evidence="{rule}",
     action="Remove the rule shown, or put before it one that lets root reach 168.63.129.16 on TCP ports 80 and 32526.",
     codes=NETWORK,
+    remedy="connectivity.firewall",
+    consent="firewall",
 )
 def firewall_blocks_host(facts: Facts, limits: Limits) -> Iterator[Seen]:
+    places = items(facts, "network.firewall.places")
     for rule in items(facts, "network.firewall.drops_root"):
-        yield seen(rule=rule)
+        yield seen(fix={"places": places} if places else None, rule=rule)
 
 
 @on_windows(
@@ -179,14 +207,11 @@ def hostgaplugin_unreachable(facts: Facts, limits: Limits) -> Iterator[Seen]:
     severity="risk",
     title="A storage endpoint of the region cannot be reached",
     evidence=PROBE,
-    action="Allow TCP port 443 to storage in firewall and network security group. Not needed while the Azure host relays for the guest.",
+    action="Allow TCP port 443 to storage in firewall and network security group, or route it past a forced tunnel. Not needed while the "
+    "Azure host relays for the guest.",
     codes=NETWORK,
     doc=ARTICLE,
-    windows={
-        **ROUTES,
-        "action": "Allow TCP port 443 to storage in firewall and network security group, or route it past a forced tunnel. Not needed while the "
-        "Azure host relays for the guest.",
-    },
+    **ROUTES,
 )
 def storage_unreachable(facts: Facts, limits: Limits) -> Iterator[Seen]:
     failed = _failed(facts, "storage")
@@ -197,11 +222,14 @@ def storage_unreachable(facts: Facts, limits: Limits) -> Iterator[Seen]:
 @finding(
     on=(LINUX,),
     severity="risk",
-    title="The agent's proxy does not answer",
-    evidence="the proxy of {path} does not answer: " + PROBE,
-    action="Start the proxy, allow the guest to reach it, or remove HttpProxy.Host and HttpProxy.Port and restart the agent.",
+    title="The agent's proxy does not answer, or refuses",
+    evidence="the proxy of {path} is of no use: " + PROBE,
+    action="Start the proxy and have it let the guest through to storage without a password, or remove it or set another by "
+    "connectivity_proxy_state.",
     codes=NETWORK,
     doc=LINUX_AGENT,
+    remedy="connectivity.proxy",
+    consent="proxy",
 )
 def proxy_unreachable(facts: Facts, limits: Limits) -> Iterator[Seen]:
     failed = _failed(facts, "proxy")
@@ -227,9 +255,11 @@ def proxy_unreachable_windows(facts: Facts, limits: Limits) -> Iterator[Seen]:
     severity="risk",
     title="The agent's proxy is half configured",
     evidence="{path}: {set}={value}, but {missing} is not set; the agent uses neither",
-    action="Set both HttpProxy.Host and HttpProxy.Port in the agent's configuration, or neither, and restart the agent.",
+    action="Set both HttpProxy.Host and HttpProxy.Port in the agent's configuration, or neither, by connectivity_proxy_state.",
     codes=NETWORK,
     doc=LINUX_AGENT,
+    remedy="connectivity.proxy",
+    consent="proxy",
 )
 def proxy_incomplete(facts: Facts, limits: Limits) -> Iterator[Seen]:
     values = part(facts, "agent.config.values")
@@ -245,6 +275,16 @@ def _proxies(facts: Facts) -> list[Any]:
     return items(facts, "network.proxy")
 
 
+def _bypass_fix(facts: Facts, proxy: Mapping[str, Any]) -> Fix | None:
+    """Return the variables of the service that exclude the Azure host; None where they are not the service's, or hold what is masked."""
+    bypass = str(proxy.get("bypass") or "")
+    if proxy.get("source") != get(facts, "agent.service.unit") or MASK in bypass:
+        return None
+    known = [name.strip() for name in bypass.split(",") if name.strip()]
+    value = ",".join(known + [address for address in (WIRESERVER, IMDS) if address not in known])
+    return {"variables": {"no_proxy": value, "NO_PROXY": value}, "expect": {"no_proxy": bypass or None}}
+
+
 @finding(
     on=(LINUX,),
     severity="notice",
@@ -253,11 +293,19 @@ def _proxies(facts: Facts) -> list[Any]:
     action="Add 168.63.129.16,169.254.169.254 to no_proxy wherever the proxy is set.",
     codes=NETWORK,
     doc=LINUX_AGENT,
+    remedy="connectivity.proxy",
+    consent="proxy",
 )
 def proxy_without_bypass(facts: Facts, limits: Limits) -> Iterator[Seen]:
     for proxy in _proxies(facts):
         if proxy.get("bypasses_host") is False:
-            yield seen(source=proxy.get("source"), name=proxy.get("name"), value=proxy.get("value"), bypass=proxy.get("bypass") or "")
+            yield seen(
+                fix=_bypass_fix(facts, proxy),
+                source=proxy.get("source"),
+                name=proxy.get("name"),
+                value=proxy.get("value"),
+                bypass=proxy.get("bypass") or "",
+            )
 
 
 @on_windows(

@@ -11,6 +11,7 @@ from ansible_collections.vmbackup.azure.plugins.module_utils._snapshot_codes imp
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._base import (
     Cause,
     Facts,
+    Fix,
     Limits,
     Seen,
     duration,
@@ -453,7 +454,8 @@ STATIC = "Switch DHCP on in the guest; give the VM a static private address in A
     evidence="{source}: the primary interface {interface} has the static address {address}",
     action=STATIC,
     codes=NETWORK,
-    windows={"remedy": "snapshot.dhcp", "consent": "dhcp"},
+    remedy="snapshot.dhcp",
+    consent="dhcp",
 )
 def dhcp_static_address(facts: Facts, limits: Limits) -> Iterator[Seen]:
     dhcp, primary = part(facts, "network.dhcp"), part(facts, "network.primary")
@@ -462,7 +464,12 @@ def dhcp_static_address(facts: Facts, limits: Limits) -> Iterator[Seen]:
     if is_windows(facts) and len(primary.get("addresses") or []) > 1:
         return  # several addresses need a static configuration on Windows, which Microsoft documents
     interface, address = primary.get("interface"), primary.get("address")
-    yield seen(fix={"interface": interface}, source=dhcp.get("method_source"), interface=interface, address=address)
+    source = dhcp.get("method_source")
+    fix: Fix | None = {"interface": interface}
+    if not is_windows(facts):
+        known = interface and address and source and address in items(facts, "network.imds_addresses")
+        fix = {"interface": interface, "path": source, "address": address} if known else None
+    yield seen(fix=fix, source=dhcp.get("method_source"), interface=interface, address=address)
 
 
 @finding(

@@ -12,6 +12,7 @@ FIREWALL = group(
     {
         "agent_rules": [text("the agent's own rules", LINUX, informs=True)],
         "drops_root": [text("rules that also drop root's traffic to the host", LINUX)],
+        "places": [text("where a rule that lets root through has to stand: tool, and table or chain", LINUX)],
         "blocks_host": flag("a rule blocks the host", WINDOWS, informs=True),
         "outbound_blocked": [text("profiles that block all that no rule allows", WINDOWS, informs=True)],
         "rules": [
@@ -80,7 +81,7 @@ NETWORK = group(
                 "routes over a gateway, at most 500 of each store",
                 {
                     "prefix": text("destination", WINDOWS),
-                    "next_hop": text("gateway", WINDOWS, informs=True),
+                    "next_hop": text("gateway", WINDOWS),
                     "interface": text("alias of the interface", WINDOWS),
                     "interface_index": number("its index", WINDOWS, informs=True),
                     "metric": number("metric of the route", WINDOWS, informs=True),
@@ -89,7 +90,7 @@ NETWORK = group(
                 WINDOWS,
             )
         ],
-        "imds_addresses": [text("private addresses that IMDS gives to the VM's interfaces", WINDOWS)],
+        "imds_addresses": [text("private addresses that IMDS gives to the VM's interfaces, on Linux to the primary one")],
         "dhcp": group(
             "how the primary interface gets its address",
             {
@@ -112,6 +113,7 @@ NETWORK = group(
                     {
                         "ok": flag("it goes via the primary interface; on Windows the system's own decision"),
                         "kind": text("the route that is taken: host, default, other, blackhole, unreachable or none"),
+                        "prefix": text("destination of the main table's route, where that decides", LINUX),
                         "device": text("the interface"),
                         "gateway": text("the gateway"),
                         "source": text("the address that it would send from"),

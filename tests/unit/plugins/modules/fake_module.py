@@ -17,7 +17,8 @@ class Exit(Exception):
 def run(monkeypatch, module, params, check_mode=False, commands=None):
     """Call a module's main; returns what it returned.
 
-    :param commands: function of the argument list that answers run_command with (exit code, output, error output).
+    :param commands: function of the argument list that answers run_command with (exit code, output, error output); what the command reads, if
+        anything, comes second.
     """
 
     class Fake(object):
@@ -41,9 +42,9 @@ def run(monkeypatch, module, params, check_mode=False, commands=None):
         def get_bin_path(self, name):
             return name
 
-        def run_command(self, arguments, **_options):
+        def run_command(self, arguments, data=None, **_options):
             if commands:
-                return commands(arguments)
+                return commands(arguments) if data is None else commands(arguments, data)
             assert arguments[0] == "mv", arguments
             return subprocess.call(arguments), "", ""
 

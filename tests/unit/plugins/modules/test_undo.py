@@ -568,7 +568,7 @@ def unit(state, active, masked=None, links=(), exists=True):
     ],
 )
 def test_unit_steps(want, now, steps):
-    assert [" ".join(step[:-1]) for step in undo.unit_steps(want, now)] == steps
+    assert [" ".join(step[:-1]) for step in restore.unit_steps(want, now)] == steps
 
 
 @pytest.mark.parametrize(

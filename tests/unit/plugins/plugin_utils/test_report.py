@@ -17,7 +17,7 @@ NAMES = {
     "agent_disable_marker": ("blocker", "agent.service", "vmbackup_allow_disable_agent_removal"),
     "agent_auto_update_off": ("notice", "agent.auto_update", "vmbackup_allow_auto_update"),
     "agent_version_old": ("risk", "agent.update", None),
-    "route_missing": ("blocker", "connectivity.route", None),
+    "route_missing": ("blocker", "connectivity.invented", None),
     "nsg_rule": ("blocker", None, None),
 }
 

@@ -209,8 +209,31 @@ def test_parse_iptables(policy, rule, blocked):
     assert bool(drops) is blocked
 
 
+@pytest.mark.parametrize(
+    "answer, fine, words",
+    [
+        (b"HTTP/1.1 200 Connection established\r\n\r\n", True, None),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", True, None),
+        (b"SSH-2.0-x\r\n", True, None),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", False, "refuses to connect to s.blob.core.windows.net (HTTP 403)"),
+        (b"HTTP/1.0 407 Proxy Authentication Required\r\n\r\n", False, "asks for user name and password"),
+    ],
+)
+def test_a_proxy_that_answers_may_refuse(answer, fine, words):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        probe = probes.through("127.0.0.1", listener.getsockname()[1], "s.blob.core.windows.net", 5)
+        connection, _peer = listener.accept()
+        with connection:
+            assert connection.recv(4096).startswith(b"CONNECT s.blob.core.windows.net:443 HTTP/1.1\r\n")
+            connection.sendall(answer)
+        result = probe.wait()
+    assert result["ok"] is fine and (words is None or words in result["error"]), result
+
+
 def test_parse_nft():
-    text = '{"nftables": [{"rule": {"table": "walinuxagent", "chain": "output", "expr": ["168.63.129.16", {"drop": null}]}}, {"rule": %s}]}'
+    text = '{"nftables": [{"rule": {"table": "walinuxagent", "chain": "output", "expr": ["168.63.129.16", "skuid", {"drop": null}]}}, {"rule": %s}]}'
     own = '{"table": "mine", "chain": "out", "expr": [{"match": {"right": "168.63.129.16"}}, {"drop": null}]}'
     agent_rules, drops = firewall.parse_nft(text % own)
     assert (len(agent_rules), len(drops)) == (1, 1)
@@ -351,7 +374,9 @@ def nft(table, hook, right):
     place = {"family": "ip", "table": table}
     daddr = {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": right}}
     chains = [{"chain": dict(place, name="own", type="filter", hook=hook, prio=0, policy="accept")}, {"chain": dict(place, name="more")}]
-    rules = [dict(place, chain="own", expr=[{"jump": {"target": "more"}}]), dict(place, chain="more", expr=[daddr, {"drop": None}])]
+    root = {"match": {"op": "!=", "left": {"meta": {"key": "skuid"}}, "right": 0}}
+    own = [daddr, root, {"drop": None}] if table == "walinuxagent" else [daddr, {"drop": None}]
+    rules = [dict(place, chain="own", expr=[{"jump": {"target": "more"}}]), dict(place, chain="more", expr=own)]
     return json.dumps({"nftables": chains + [{"rule": rule} for rule in rules]})
 
 

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The net under a change that may cut the connection: the guest takes it back by itself unless it is confirmed in time.
+
+A guard is a directory below ``guard`` beside the undo store, named like the undo point. A transient timer of systemd runs its program at the
+deadline; a unit that is enabled until then runs it when the guest starts again, before the network is set up.
+"""
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import guard_program, undo
+
+UNITS = "/etc/systemd/system"
+WANTS = "sysinit.target.wants"
+KEEP_S = 7 * 86400
+_REMEDY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?\Z")
+_TOKEN = re.compile(r"[0-9TZ]+-[a-z0-9_.]+(?:-[0-9]+)?\Z")
+BOOT_UNIT = """# Written by vmbackup.azure for as long as a change waits for its confirmation.
+[Unit]
+Description=Take back a change of vmbackup.azure that was not confirmed before the guest restarted
+DefaultDependencies=no
+RequiresMountsFor={directory}
+After=local-fs.target
+Before=network-pre.target shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+ConditionPathExists={directory}/plan.json
+
+[Service]
+Type=oneshot
+TimeoutStartSec=120
+ExecStart={python} {directory}/guard.py {directory} boot
+"""
+
+
+def home(store):
+    return os.path.join(os.path.dirname(store), "guard")
+
+
+def unit_names(token):
+    """Return (name of the timer and its service, name of the unit for the next start)."""
+    return "vmbackup-guard-{0}".format(token), "vmbackup-guard-boot-{0}.service".format(token)
+
+
+def program():
+    """Return the text of the guard's program, out of the archive that the module runs from."""
+    loader = getattr(guard_program, "__loader__", None) or guard_program.__spec__.loader
+    return loader.get_source(guard_program.__name__)
+
+
+def state_of(directory):
+    """Return the state of a guard, None where there is none that can be read."""
+    try:
+        return guard_program.read_json(os.path.join(directory, "state.json"))
+    except (OSError, ValueError):
+        return None
+
+
+def known(store):
+    """Return (token, directory, state) of the guards of this guest, oldest first."""
+    place, found = home(store), []
+    try:
+        names = sorted(os.listdir(place))
+    except OSError:
+        return found
+    undo.check_trusted(place)
+    for name in names:
+        state = state_of(os.path.join(place, name)) if _TOKEN.match(name) else None
+        if state:
+            found.append((name, os.path.join(place, name), state))
+    return found
+
+
+def waiting(store):
+    """Return a sentence when a change of this guest waits for its confirmation, None when none does."""
+    for token, _directory, state in known(store):
+        if state.get("state") == "armed" and state.get("until", 0) > time.time():
+            remedy = token.split("-", 1)[1]
+            return "the change of {0} waits for its confirmation until {1}".format(remedy, guard_program.utc(state["until"]))
+    return None
+
+
+def _copies(point, directory):
+    """Copy what the undo point keeps of files, with attributes; return their states with the places of the copies."""
+    states = []
+    for number, state in enumerate(point["files"]):
+        state = dict(state)
+        if state["kind"] == "file":
+            state["copy"] = "files/{0}".format(number)
+            target = os.path.join(directory, state["copy"])
+            shutil.copyfile(state["path"], target)
+            shutil.copystat(state["path"], target)
+        states.append(state)
+    return states
+
+
+def arm(point, steps, seconds, store, runner):
+    """Start the guard of a change that is about to be made.
+
+    :param point: the undo point, already kept.
+    :param steps: what puts the running system back (kinds.steps).
+    :raises undo.UndoError: the guard did not start; nothing was changed.
+    """
+    token, place = point["id"], home(store)
+    directory = os.path.join(place, token)
+    timer, boot = unit_names(token)
+    unit, link = os.path.join(UNITS, boot), os.path.join(UNITS, WANTS, boot)
+    try:
+        undo.make_directory(place)
+        _clear(place, store)
+        shutil.rmtree(directory, ignore_errors=True)
+        building = tempfile.mkdtemp(prefix=".new-", dir=place)
+        os.mkdir(os.path.join(building, "files"), 0o700)
+        plan = {
+            "files": _copies(point, building),
+            "steps": steps,
+            "seconds": seconds,
+            "start": guard_program.this_start(),
+            "entry": os.path.join(point["directory"], undo.ENTRY),
+            "boot_files": [link, unit],
+            "guest_lock": os.path.join(os.path.dirname(store), "lock"),
+        }
+        guard_program.write_json(os.path.join(building, "plan.json"), plan)
+        guard_program.write_json(os.path.join(building, "state.json"), {"state": "armed", "until": int(time.time()) + seconds})
+        guard_program.write(os.path.join(building, "guard.py"), program().encode("utf-8"))
+        undo.sync_directory(building)
+        os.rename(building, directory)
+        undo.sync_directory(place)
+        undo.replace(unit, [BOOT_UNIT.format(directory=directory, python=sys.executable).encode("utf-8")], mode=0o644)
+        if not os.path.isdir(os.path.dirname(link)):
+            os.mkdir(os.path.dirname(link), 0o755)
+        if not os.path.lexists(link):
+            os.symlink(unit, link)
+        undo.sync_directory(os.path.dirname(link))
+    except (OSError, shutil.Error) as error:
+        disarm(token, store)
+        raise undo.UndoError("The guard of this change could not be prepared in {0}: {1}. Nothing was changed.".format(place, error))
+    command = ["systemd-run", "--quiet", "--unit=" + timer, "--on-active={0}s".format(seconds), "--timer-property=AccuracySec=500ms"]
+    command += ["--description=Take back a change of vmbackup.azure unless it is confirmed"]
+    code, out, err = runner(command + [sys.executable, os.path.join(directory, "guard.py"), directory, "timer"])
+    if code == 0:
+        code, out, err = runner(["systemctl", "is-active", timer + ".timer"])
+    if code != 0:
+        disarm(token, store)
+        why = (err or out).strip() or "exit code {0}".format(code)
+        raise undo.UndoError(
+            "The guard of this change did not start ({0}). It needs systemd; with confirm_s 0 the change is made without one. Nothing was "
+            "changed.".format(why)
+        )
+
+
+def _clear(place, store):
+    """Remove what is left of guards of earlier times."""
+    for _token, directory, state in known(store):
+        if state.get("state") != "armed" and state.get("until", 0) < time.time() - KEEP_S:
+            shutil.rmtree(directory, ignore_errors=True)
+    for name in os.listdir(place):
+        if name.startswith(".new-"):
+            shutil.rmtree(os.path.join(place, name), ignore_errors=True)
+
+
+def disarm(token, store, runner=None, said="given up"):
+    """End a guard without taking anything back."""
+    directory = os.path.join(home(store), token)
+    timer, boot = unit_names(token)
+    state = state_of(directory)
+    if state:
+        guard_program.write_json(os.path.join(directory, "state.json"), dict(state, state=said, at=guard_program.utc()))
+    for path in (os.path.join(UNITS, WANTS, boot), os.path.join(UNITS, boot)):
+        if os.path.lexists(path):
+            os.unlink(path)
+    if runner:
+        runner(["systemctl", "stop", timer + ".timer"])
+
+
+def find(name, store):
+    """Return (token, directory) of the guard that is meant: its token, or the name of a remedy for its newest one."""
+    found = [(token, directory) for token, directory, _state in known(store)]
+    if _REMEDY.match(name):
+        found = [pair for pair in found if re.sub(r"-\d+\Z", "", pair[0].split("-", 1)[1]) == name]
+    else:
+        found = [pair for pair in found if pair[0] == name]
+    if not found:
+        raise undo.UndoError("There is no change {0} on this guest that waits for a confirmation.".format(name))
+    return found[-1]
+
+
+def confirm(name, store, runner):
+    """Tell a guard to keep the change.
+
+    :raises undo.UndoError: when it is too late, saying what became of the change.
+    """
+    token, directory = find(name, store)
+    lock = guard_program.lock(os.path.join(directory, "lock"), 90)
+    try:
+        state, plan = state_of(directory) or {}, guard_program.read_json(os.path.join(directory, "plan.json"))
+        if state.get("state") == "confirmed":
+            return token
+        if state.get("state") == "armed" and plan["start"] == guard_program.this_start():
+            disarm(token, store, runner, "confirmed")
+            return token
+    except (OSError, ValueError) as error:
+        raise undo.UndoError("The guard of the change {0} cannot be read: {1}.".format(token, error))
+    finally:
+        os.close(lock)
+    if state.get("state") == "taken back":
+        text = "The change {0} was not confirmed in time, since {1}; the guest put the former state back at {2}.".format(
+            token, state.get("why"), state.get("at")
+        )
+        left = "; ".join(state.get("problems") or [])
+        raise undo.UndoError(text + (" This could not be put back: {0}.".format(left) if left else ""))
+    if state.get("state") == "armed":
+        raise undo.UndoError(
+            "The guest restarted before the change {0} was confirmed, and its guard did not run. Undo that point, then run the repair "
+            "again.".format(token)
+        )
+    raise undo.UndoError("The change {0} was given up before, so there is nothing to confirm.".format(token))

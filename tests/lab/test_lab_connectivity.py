@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Routes, firewall, proxy and DHCP of Linux guests: repaired, a second run changes nothing, looked at by another way, undone."""
+
+import pytest
+from conftest import findings, host_of
+from test_lab_routes import restart, until
+
+CONSENT = ["-e", "vmbackup_allow_routes=true", "-e", "vmbackup_allow_firewall=true", "-e", "vmbackup_allow_proxy=true"]
+CONSENT += ["-e", "vmbackup_allow_dhcp=true", "-e", "connectivity_confirm_s=60", "-e", "vmbackup_serial=100%"]
+PLAN = {
+    "f09": "route_wireserver_blackhole",
+    "f10": "wireserver_blocked",
+    "f11": "proxy_no_bypass",
+    "f13": "static_address",
+    "f14": "firewall_root_accept_lost",
+}
+# What the repairs may change on any of these guests.
+STATE = "ip -4 route show 168.63.129.16; iptables-save | grep '^-A'; cat /etc/network/interfaces; ls /etc/network/if-up.d; "
+STATE += "ls /etc/systemd/system/*.d /etc/systemd/system | grep -v '^$'"
+KEPT = "ls -A /var/lib/vmbackup_azure 2>/dev/null || true"
+
+
+def states(lab, plan, script=STATE):
+    return {guest: lab.shell(guest, script) for guest in plan}
+
+
+def environment(lab, guest):
+    """Return the variables of the agent that runs."""
+    text = lab.shell(guest, "tr '\\0' '\\n' </proc/$(systemctl show -p MainPID --value walinuxagent.service)/environ")
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def look(lab):
+    """Look at the repaired guests by another way than the repairs did."""
+    assert lab.shell("f09", "ip -4 route show 168.63.129.16").startswith("168.63.129.16 via 10.94.0.2 dev eth0 proto static")
+    for guest in ("f09", "f10", "f14"):
+        lab.shell(guest, "bash -c 'exec 3<>/dev/tcp/168.63.129.16/80'")
+    found = environment(lab, "f11")
+    assert found["no_proxy"] == "168.63.129.16,169.254.169.254" == found["NO_PROXY"]
+    assert found["http_proxy"].endswith(":3128"), "the proxy itself stays"
+    assert "iface eth0 inet dhcp" in lab.shell("f13", "cat /etc/network/interfaces")
+    assert "guard" not in lab.shell("f09", "ls /etc/systemd/system"), "the guard is gone after the confirmation"
+
+
+def test_what_is_repaired_in_the_network_by_consent_is_kept_across_a_restart_and_undone(lab, tmp_path):
+    guests = sorted(PLAN)
+    lab.plant(PLAN)
+    address = lab.shell("f13", "ip -4 -o address show eth0 | awk '{print $4}'")
+    before = states(lab, PLAN)
+    report = lab.playbook("vmbackup.azure.remediate", guests, tmp_path / "without")[2]
+    for guest in guests:
+        host = host_of(report, guest)
+        assert host["actions"] == [] and "vmbackup_allow_" in str(host["findings"]), host
+    output = lab.playbook("vmbackup.azure.remediate", guests, tmp_path / "check", "--check", "--diff", *CONSENT)[1]
+    assert "-168.63.129.16/32: blackhole" in output, output[-4000:]
+    assert states(lab, PLAN) == before and states(lab, PLAN, KEPT) == dict.fromkeys(PLAN, "")
+
+    code, output, report = lab.playbook("vmbackup.azure.remediate", guests, tmp_path / "real", *CONSENT)
+    assert {guest: host_of(report, guest)["status"] for guest in guests} == dict.fromkeys(guests, "repaired"), output[-6000:]
+    assert code == 0 and all(host_of(report, guest)["actions"][0]["undo_point"] for guest in guests)
+    assert "route_wireserver_missing" in findings(report, "f09") and "firewall_blocks_host" in findings(report, "f14")
+    look(lab)
+    code, output, report = lab.playbook("vmbackup.azure.remediate", guests, tmp_path / "again", *CONSENT)
+    assert code == 0 and output.count("changed=0") == len(guests), output[-3000:]
+    assert {guest: host_of(report, guest)["status"] for guest in guests} == dict.fromkeys(guests, "healthy")
+
+    for guest in ("f09", "f13"):
+        restart(lab, guest)
+    until(lambda: "proto static" in lab.shell("f09", "ip -4 route show 168.63.129.16"), 30)
+    assert lab.shell("f13", "ip -4 -o address show eth0 | awk '{print $4}'") == address
+    assert "unknown-245 a8:3f:81:10" in lab.shell("f13", "cat /var/lib/dhcp/dhclient.eth0.leases")
+    code, output, _report = lab.playbook("vmbackup.azure.undo", guests, tmp_path / "undo")
+    assert code == 0, output[-3000:]
+    assert states(lab, PLAN) == before
+    assert "no_proxy" not in environment(lab, "f11") and "http_proxy" in environment(lab, "f11")
+
+
+def undone(lab, guest, directory):
+    code, output, _report = lab.playbook("vmbackup.azure.undo", [guest], directory / "undo")
+    assert code == 0, output[-3000:]
+
+
+def test_a_proxy_that_does_not_answer_is_removed_by_the_operators_choice(lab, tmp_path):
+    lab.plant({"f12": "proxy_conf"})
+    before = lab.shell("f12", "cat /etc/waagent.conf")
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f12"], tmp_path / "kept", *CONSENT)
+    assert lab.shell("f12", "cat /etc/waagent.conf") == before and "connectivity_proxy_state" in str(host_of(report, "f12")), output[-3000:]
+    code, output, report = lab.playbook(
+        "vmbackup.azure.remediate", ["f12"], tmp_path / "real", *CONSENT + ["-e", "connectivity_proxy_state=absent"]
+    )
+    assert code == 0 and host_of(report, "f12")["status"] == "repaired", output[-4000:]
+    assert "HttpProxy.Host = None" in lab.shell("f12", "waagent --show-configuration")
+    undone(lab, "f12", tmp_path)
+    assert lab.shell("f12", "cat /etc/waagent.conf") == before
+
+
+NFT = """
+nft -f - <<'END'
+table inet site {
+    chain out {
+        type filter hook output priority 0; policy accept;
+        ip daddr 168.63.129.16 tcp dport { 80, 32526 } drop
+    }
+}
+END
+"""
+
+
+def test_a_chain_of_nft_is_passed_by_a_rule_of_nft(lab, tmp_path):
+    lab("reset", "nm1")
+    lab("wait-ready", "nm1")
+    lab.shell("nm1", NFT)
+    before = lab.shell("nm1", "nft list table inet site")
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["nm1"], tmp_path / "real", *CONSENT)
+    assert code == 0 and host_of(report, "nm1")["status"] == "repaired", output[-4000:]
+    assert "firewall_blocks_host" in findings(report, "nm1")
+    assert "skuid 0 accept" in lab.shell("nm1", "nft list chain inet site out").replace('"root"', "0")
+    lab.shell("nm1", "bash -c 'exec 3<>/dev/tcp/168.63.129.16/80'")
+    undone(lab, "nm1", tmp_path)
+    assert lab.shell("nm1", "nft list table inet site") == before
+
+
+# Debian's squid, by what it does with everybody: a real proxy on the guest nm1.
+SQUID = """
+cat >/run/squid.conf <<'END'
+http_port 3128
+cache_mem 8 MB
+pid_filename /run/squid-lab.pid
+cache_log /dev/null
+access_log none
+auth_param basic program /usr/lib/squid/basic_fake_auth
+acl known proxy_auth REQUIRED
+http_access {0}
+http_access deny all
+END
+[ ! -e /run/squid-lab.pid ] || kill $(cat /run/squid-lab.pid); sleep 1; rm -f /run/squid-lab.pid
+squid -f /run/squid.conf
+for _try in $(seq 20); do bash -c 'exec 3<>/dev/tcp/127.0.0.1/3128' 2>/dev/null && exit 0; sleep 0.5; done; exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    "rule, words", [("deny all", "refuses to connect to"), ("allow known", "asks for user name and password"), ("allow all", None)]
+)
+def test_a_real_proxy_that_refuses_or_asks_for_a_password_is_found(lab, tmp_path, rule, words):
+    lab("up", "nm1", "f12")
+    lab.shell("nm1", SQUID.format(rule))
+    lab.shell(
+        "f12", "sed -i 's/^HttpProxy.Host=.*/HttpProxy.Host=10.94.0.19/; s/^HttpProxy.Port=.*/HttpProxy.Port=3128/' /etc/waagent.conf"
+    )
+    output, report = lab.playbook("vmbackup.azure.diagnose", ["f12"], tmp_path)[1:]
+    found = findings(report, "f12")
+    assert list(found) == (["proxy_unreachable"] if words else []), output
+    assert words is None or words in found["proxy_unreachable"][0], found

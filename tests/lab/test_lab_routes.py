@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Routes on Linux guests: repaired, kept across a restart of the guest, taken back by the guest when nobody confirms, undone."""
+
+import subprocess
+import time
+
+import pytest
+from conftest import findings, host_of
+
+HOST = "168.63.129.16"
+CONSENT = ["-e", "vmbackup_allow_routes=true", "-e", "connectivity_confirm_s=60"]
+# Towards the controller via an address that nobody has: no answer comes back.
+CUT = "routes=10.94.0.1/32 next_hop=10.94.0.250 undo=connectivity.route"
+
+
+def routes_of(lab, guest, prefix=HOST):
+    return lab.shell(guest, "ip -4 route show {0}".format(prefix)).strip()
+
+
+def module(lab, guest, arguments, *more):
+    """Call routes alone; return (whether it succeeded, its output)."""
+    done = lab.ansible("ansible", guest, "-m", "vmbackup.azure.routes", "-a", arguments, *more)
+    return done.returncode == 0, done.stdout
+
+
+def fresh(lab, guest):
+    """Start a guest anew; its first backup is over then."""
+    lab("reset", guest)
+    lab("wait-ready", guest)
+
+
+def restart(lab, guest):
+    """Restart a guest, and wait until ssh answers."""
+    subprocess.run(["podman", "restart", "--time", "5", "vmbackup-lab-" + guest], check=True, capture_output=True)
+    lab("up", guest)
+
+
+def until(look, seconds):
+    """Wait until a look is true; return how long that took."""
+    began = time.monotonic()
+    while not look():
+        assert time.monotonic() - began < seconds, "not within {0} s".format(seconds)
+        time.sleep(1)
+    return time.monotonic() - began
+
+
+# systemd-networkd waits for udev where /sys can be written, as it can in a privileged container and where no udev runs.
+NETWORKD = """
+mkdir -p /etc/systemd/network /etc/systemd/system/systemd-networkd.service.d
+printf '[Match]\\nName=eth0\\n\\n[Network]\\nDHCP=ipv4\\n' >/etc/systemd/network/10-eth0.network
+printf '[Service]\\nExecStartPre=+/bin/mount -o remount,ro /sys\\n' >/etc/systemd/system/systemd-networkd.service.d/lab.conf
+ifdown --force eth0; systemctl disable --now networking.service
+systemctl daemon-reload; systemctl enable --now systemd-networkd.service
+for _try in $(seq 30); do ip -4 route show default | grep -q via && exit 0; sleep 1; done; exit 1
+"""
+
+
+def test_routes_are_kept_by_systemd_networkd(lab):
+    fresh(lab, "f13")
+    lab.shell("f13", NETWORKD)
+    fine, output = module(lab, "f13", "routes=203.0.113.0/24,198.51.100.0/24 undo=connectivity.azure_routes confirm_s=60")
+    kept = "/etc/systemd/network/10-eth0.network.d/vmbackup-azure.conf"
+    assert fine and kept in output and '"confirmed": true' in output, output
+    restart(lab, "f13")
+    until(lambda: "proto static" in routes_of(lab, "f13", "203.0.113.0/24"), 30)
+    fine, output = module(lab, "f13", "routes=203.0.113.0/24 purge=true undo=connectivity.azure_routes confirm_s=60")
+    assert fine and routes_of(lab, "f13", "198.51.100.0/24") == "" and "198.51.100.0" not in lab.shell("f13", "cat " + kept), output
+    fine, output = module(lab, "f13", "routes=203.0.113.0/24 purge=true")
+    assert fine and '"changed": false' in output, output
+    done = lab.ansible("ansible", "f13", "-m", "vmbackup.azure.undo")
+    assert done.returncode == 0 and routes_of(lab, "f13", "203.0.113.0/24") == "", done.stdout
+    assert "gone" in lab.shell("f13", "ls /etc/systemd/network/*.d 2>/dev/null || echo gone")
+
+
+PROFILE = "/etc/NetworkManager/system-connections/eth0.nmconnection"
+
+
+def test_routes_are_kept_by_networkmanager(lab, tmp_path):
+    fresh(lab, "nm1")
+    code, output, report = lab.playbook("vmbackup.azure.diagnose", ["nm1"], tmp_path)
+    assert code == 0 and findings(report, "nm1") == {}, output
+    before = lab.shell("nm1", "cat " + PROFILE)
+    fine, output = module(lab, "nm1", "routes=203.0.113.0/24,198.51.100.0/24 undo=connectivity.azure_routes confirm_s=60")
+    assert fine and PROFILE in output and '"confirmed": true' in output, output
+    assert lab.shell("nm1", "stat -c %a " + PROFILE).strip() == "600"
+    restart(lab, "nm1")
+    until(lambda: "proto static" in routes_of(lab, "nm1", "203.0.113.0/24"), 30)
+    fine, output = module(lab, "nm1", "routes=203.0.113.0/24 purge=true undo=connectivity.azure_routes confirm_s=60")
+    assert fine and routes_of(lab, "nm1", "198.51.100.0/24") == "" and "198.51.100.0" not in lab.shell("nm1", "cat " + PROFILE), output
+    fine, output = module(lab, "nm1", "routes=203.0.113.0/24 purge=true")
+    assert fine and '"changed": false' in output, output
+    done = lab.ansible("ansible", "nm1", "-m", "vmbackup.azure.undo")
+    assert done.returncode == 0 and lab.shell("nm1", "cat " + PROFILE) == before and "203.0.113" not in lab.shell("nm1", "ip route"), (
+        done.stdout
+    )
+
+
+def test_storage_is_routed_past_a_forced_tunnel(lab, tmp_path):
+    lab.plant({"f12": "forced_tunnel"})
+    wanted = CONSENT + ["-e", '{"connectivity_prefixes": ["10.94.0.3/32"]}']
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f12"], tmp_path / "real", *wanted)
+    assert code == 0 and host_of(report, "f12")["status"] == "repaired", output[-4000:]
+    assert list(findings(report, "f12")) == ["storage_unreachable"]
+    lab.shell("f12", "bash -c 'exec 3<>/dev/tcp/10.94.0.3/443'")
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["f12"], tmp_path / "again", *wanted)
+    assert code == 0 and "changed=0" in output
+    code, output, report = lab.playbook("vmbackup.azure.undo", ["f12"], tmp_path / "undo")
+    assert code == 0 and routes_of(lab, "f12", "10.94.0.3/32") == "", output[-3000:]
+
+
+def test_a_change_that_cuts_the_guest_off_is_taken_back_by_it_and_reported(lab):
+    fresh(lab, "f10")
+    began = time.monotonic()
+    fine, output = module(lab, "f10", CUT + " confirm_s=20", "-e", "ansible_timeout=5")
+    assert not fine and ("did not answer over a new connection" in output or "put the former state back" in output), output
+    until(lambda: routes_of(lab, "f10", "10.94.0.1") == "", 45)
+    assert time.monotonic() - began < 90
+    fine, output = module(lab, "f10", "confirm=connectivity.route")
+    assert not fine and "nobody did within 20 s; the guest put the former state back" in output, output
+    assert lab.shell("f10", "ls /etc/network/if-up.d | grep vmbackup || true").strip() == ""
+    assert lab.ansible("ansible", "f10", "-m", "ping").returncode == 0
+
+
+def test_a_change_that_waits_is_taken_back_by_a_restart_of_the_guest_and_holds_up_the_next(lab):
+    fresh(lab, "f11")
+    fine, output = module(lab, "f11", "routes=203.0.113.0/24 undo=connectivity.route confirm_s=300 verify=false")
+    assert fine and '"token": "' in output, output
+    assert "203.0.113.0/24" in lab.shell("f11", "cat /etc/network/if-up.d/vmbackup-azure-routes-eth0")
+    for call in ("routes=203.0.113.128/25 undo=connectivity.route confirm_s=300", "routes=203.0.113.128/25"):
+        fine, output = module(lab, "f11", call)
+        assert fine and '"deferred": true' in output and "waits for its confirmation until" in output, output
+    restart(lab, "f11")
+    assert routes_of(lab, "f11", "203.0.113.0/24") == ""
+    assert lab.shell("f11", "ls /etc/network/if-up.d | grep vmbackup || true; ls /etc/systemd/system | grep guard || true").strip() == ""
+    fine, output = module(lab, "f11", "confirm=connectivity.route")
+    assert not fine and "the guest restarted before" in output, output
+    fine, output = module(lab, "f11", "routes=203.0.113.128/25 undo=connectivity.route confirm_s=60")
+    assert fine and '"confirmed": true' in output, output
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ("routes=203.0.113.0/24,203.0.113.0/24", "is in routes twice"),
+        ("routes=203.0.113.1/24", "203.0.113.0/24 is meant"),
+        ("routes=203.0.113.0/24,198.51.100.0/24 next_hop=10.95.0.1", "is in no network of"),
+        ("routes=203.0.113.0/24 confirm_s=60", "needs undo"),
+        ("routes=", "give at least one prefix"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_half_done(lab, arguments, words):
+    lab("up", "f12")
+    before = lab.shell("f12", "ip route; ls -A /var/lib/vmbackup_azure 2>/dev/null || true")
+    fine, output = module(lab, "f12", arguments)
+    assert not fine and words in output and "Traceback" not in output, output
+    assert lab.shell("f12", "ip route; ls -A /var/lib/vmbackup_azure 2>/dev/null || true") == before

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The guard of a change: its program is really run, systemd is a list of what was asked of it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import guard, guard_program, undo
+
+REMEDY = "connectivity.route"
+
+
+class Guest(object):
+    """A guest below a directory: a store, a file that a change writes, a systemd that starts what it is told."""
+
+    def __init__(self, monkeypatch, root):
+        self.root, self.calls, self.code = root, [], 0
+        os.chmod(str(root), 0o700)
+        self.store = str(root / "base" / "undo")
+        monkeypatch.setattr(undo, "TRUSTED_UID", os.getuid())
+        monkeypatch.setattr(guard, "UNITS", str(root / "units"))
+        os.mkdir(guard.UNITS)
+        self.file = root / "etc.conf"
+        self.file.write_text("before\n")
+        captured = undo.capture([str(self.file), str(root / "new.conf")], [], [], [], self.runner)
+        self.point = undo.plan_point(self.store, REMEDY, captured, [], 1700000000)[0]
+        undo.write_point(self.store, self.point)
+        self.trace = root / "ran"
+
+    def runner(self, arguments, data=None):
+        self.calls.append(arguments)
+        return self.code if arguments[0] == "systemd-run" else 0, "", "Failed to connect to bus" if self.code else ""
+
+    def arm(self):
+        steps = [{"argv": ["sh", "-c", 'cat >"$0"', str(self.trace)], "input": "route replace x\n"}]
+        guard.arm(self.point, steps, 120, self.store, self.runner)
+        self.file.write_text("after\n")
+        (self.root / "new.conf").write_text("new\n")
+        return os.path.join(guard.home(self.store), self.point["id"])
+
+    def fire(self, directory, occasion="timer"):
+        subprocess.check_call([sys.executable, os.path.join(directory, "guard.py"), directory, occasion])
+
+    def units(self):
+        return sorted(name for _dir, _dirs, names in os.walk(guard.UNITS) for name in names)
+
+
+@pytest.fixture
+def guest(monkeypatch, tmp_path):
+    return Guest(monkeypatch, tmp_path)
+
+
+def restart(directory):
+    """Let it look as if the guest had been started again."""
+    path = os.path.join(directory, "plan.json")
+    plan = guard_program.read_json(path)
+    guard_program.write_json(path, dict(plan, start="another start"))
+
+
+def test_what_nobody_confirms_is_taken_back(guest):
+    directory = guest.arm()
+    assert guest.file.read_text() == "after\n" and len(guest.units()) == 2 and "until" in guard.waiting(guest.store)
+    assert [call[0] for call in guest.calls] == ["systemd-run", "systemctl"] and "--on-active=120s" in guest.calls[0]
+    guest.fire(directory)
+    assert guest.file.read_text() == "before\n" and not (guest.root / "new.conf").exists()
+    assert guest.trace.read_text() == "route replace x\n"
+    assert guest.units() == [] and guard.waiting(guest.store) is None
+    assert undo.read_points(guest.store)[0]["undone_at"]
+    with pytest.raises(undo.UndoError) as caught:
+        guard.confirm(guest.point["id"], guest.store, guest.runner)
+    assert "nobody did within 120 s; the guest put the former state back at" in str(caught.value)
+
+
+def test_a_restart_before_the_confirmation_takes_it_back_too(guest):
+    directory = guest.arm()
+    guest.fire(directory, "boot")
+    assert guest.file.read_text() == "after\n", "the guest did not restart"
+    restart(directory)
+    guest.fire(directory, "boot")
+    assert guest.file.read_text() == "before\n" and guest.units() == []
+    assert not guest.trace.exists(), "what the running system held went with the restart"
+    with pytest.raises(undo.UndoError) as caught:
+        guard.confirm(REMEDY, guest.store, guest.runner)
+    assert "the guest restarted before" in str(caught.value)
+
+
+def test_a_guard_that_a_restart_ended_confirms_nothing(guest):
+    restart(guest.arm())
+    with pytest.raises(undo.UndoError) as caught:
+        guard.confirm(REMEDY, guest.store, guest.runner)
+    assert "its guard did not run" in str(caught.value)
+
+
+def test_a_confirmed_change_stays(guest):
+    directory = guest.arm()
+    assert guard.confirm(REMEDY, guest.store, guest.runner) == guest.point["id"]
+    assert guest.units() == [] and guest.calls[-1][:2] == ["systemctl", "stop"]
+    guest.fire(directory)
+    guest.fire(directory, "boot")
+    assert guest.file.read_text() == "after\n" and guard.waiting(guest.store) is None
+    assert guard.confirm(REMEDY, guest.store, guest.runner) == guest.point["id"], "a lost answer is asked for again"
+
+
+def test_without_a_timer_nothing_is_changed(guest):
+    guest.code = 1
+    with pytest.raises(undo.UndoError) as caught:
+        guard.arm(guest.point, [], 120, guest.store, guest.runner)
+    assert "did not start (Failed to connect to bus)" in str(caught.value) and "Nothing was changed" in str(caught.value)
+    assert guest.units() == [] and guard.waiting(guest.store) is None
+
+
+def test_what_cannot_be_put_back_is_said(guest):
+    directory = guest.arm()
+    os.unlink(os.path.join(directory, "files", "0"))
+    guest.fire(directory)
+    assert not (guest.root / "new.conf").exists(), "the others are put back all the same"
+    with pytest.raises(undo.UndoError) as caught:
+        guard.confirm(REMEDY, guest.store, guest.runner)
+    assert "This could not be put back: {0}".format(guest.file) in str(caught.value)
+
+
+def test_an_unknown_change_is_refused(guest):
+    with pytest.raises(undo.UndoError) as caught:
+        guard.confirm("../../etc", guest.store, guest.runner)
+    assert "There is no change ../../etc" in str(caught.value)
+    with open(os.path.join(guest.arm(), "state.json")) as stream:
+        assert json.load(stream)["state"] == "armed"
