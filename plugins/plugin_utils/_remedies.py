@@ -60,6 +60,9 @@ CONSENTS = {
     "machine_keys_acl": "Windows: the rights on the folder of the machine keys",
     "vss_writer_restart": "Windows: restarting the services behind failed VSS writers",
     "dhcp": "Windows: switching DHCP on, when instance metadata says that the address stays",
+    "power_state": "Azure: deallocating a VM that was shut down from inside; it is not started, and its dynamic public address is lost",
+    "static_ip": "Azure: keeping the private address that a network interface has",
+    "nsg_rule": "Azure: rules in security groups that let their VMs reach AzureBackup, Storage and AzureActiveDirectory at port 443",
 }
 
 REMEDIES = (
@@ -102,8 +105,25 @@ REMEDIES = (
     Remedy("agent.service", "agent", (LINUX, WINDOWS), "Make the agent's service run", consents=("disable_agent_removal",), restart=True),
     # Last: whatever was changed before takes effect with it. It answers no finding of its own.
     Remedy("agent.restart", "agent", (LINUX,), "Restart the agent"),
+    # In Azure, once for the fleet: before the guests are repaired, and after.
+    Remedy(
+        "azure.power_state", "azure", (AZURE,), "Deallocate a VM that was shut down from inside",
+        consents=("power_state",), areas=(), phase="before",
+    ),
+    Remedy(
+        "azure.nsg_rule", "azure", (AZURE,), "Let VMs reach what backup talks to by rules of their security groups",
+        consents=("nsg_rule",), areas=(), phase="before",
+    ),
+    Remedy(
+        "azure.static_ip", "azure", (AZURE,), "Keep the private address of a VM whose guest has it set by hand",
+        consents=("static_ip",), areas=(), phase="before",
+    ),
+    Remedy("azure.reapply", "azure", (AZURE,), "Reapply the VM's model", areas=(), phase="before"),
+    Remedy("azure.remove_extension", "azure", (AZURE,), "Remove the backup extension that failed", areas=(), phase="after"),
+    # Ends the run; it answers no finding of its own.
+    Remedy("azure.backup_now", "azure", (AZURE,), "Back up now, and await the snapshot", areas=(), phase="after"),
 )  # fmt: skip
-RESTART = "agent.restart"
+RESTART, BACKUP = "agent.restart", "azure.backup_now"
 
 BY_NAME = {remedy.name: remedy for remedy in REMEDIES}
 RANK = {remedy.name: number for number, remedy in enumerate(REMEDIES)}
@@ -199,6 +219,7 @@ def _entry(name: str, findings: list[str], allowed: bool, consent: list[str], ne
         "role": remedy.role,
         "entry_point": remedy.entry_point,
         "cause": remedy.cause,
+        "phase": remedy.phase,
         "title": remedy.title,
         "findings": sorted(findings),
         "allowed": allowed,

@@ -98,7 +98,7 @@ def test_table_and_findings_agree():
         if row.remedy:
             served.setdefault(row.remedy, set()).add(row.on)
             consents.setdefault(row.remedy, set()).update({row.consent} - {None})
-    own = [remedy for remedy in REMEDIES if remedy.name != _remedies.RESTART]
+    own = [remedy for remedy in REMEDIES if remedy.name not in (_remedies.RESTART, _remedies.BACKUP)]
     assert {name: set(served[name]) for name in served} == {remedy.name: set(remedy.on) for remedy in own}
     for remedy in own:
         assert {_remedies.CONSENT_PREFIX + name for name in remedy.consents} == consents[remedy.name], remedy.name
@@ -107,5 +107,6 @@ def test_table_and_findings_agree():
 @pytest.mark.parametrize("remedy", REMEDIES, ids=[remedy.name for remedy in REMEDIES])
 def test_rows_are_whole(remedy):
     assert remedy.cause in _remedies.CAUSES and remedy.phase in _remedies.PHASES and set(remedy.on) <= set(_remedies.SYSTEMS)
+    assert (remedy.phase == "guest") == (_remedies.AZURE not in remedy.on)
     assert set(remedy.areas) <= set(AREAS) and set(remedy.consents) <= set(_remedies.CONSENTS)
     assert remedy.title[0].isupper() and not remedy.title.endswith(".")
