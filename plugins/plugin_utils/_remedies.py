@@ -23,6 +23,7 @@ class Remedy(NamedTuple):
     :param areas: areas of the facts that it is decided on.
     :param rollback: whether it may cut the connection, so that the guest goes back by itself unless it is confirmed.
     :param title: what it does, for people.
+    :param last_resort: whether it is left alone where a finding of the guest explains what it answers.
     :param restart: whether the agent of a Linux guest has to be restarted for it to take effect.
     """
 
@@ -35,6 +36,7 @@ class Remedy(NamedTuple):
     rollback: bool = False
     phase: str = "guest"
     restart: bool = False
+    last_resort: bool = False
 
     @property
     def role(self) -> str:
@@ -118,7 +120,7 @@ REMEDIES = (
         "azure.static_ip", "azure", (AZURE,), "Keep the private address of a VM whose guest has it set by hand",
         consents=("static_ip",), areas=(), phase="before",
     ),
-    Remedy("azure.reapply", "azure", (AZURE,), "Reapply the VM's model", areas=(), phase="before"),
+    Remedy("azure.reapply", "azure", (AZURE,), "Reapply the VM's model", areas=(), phase="before", last_resort=True),
     Remedy("azure.remove_extension", "azure", (AZURE,), "Remove the backup extension that failed", areas=(), phase="after"),
     # Ends the run; it answers no finding of its own.
     Remedy("azure.backup_now", "azure", (AZURE,), "Back up now, and await the snapshot", areas=(), phase="after"),
@@ -192,6 +194,9 @@ def plan(
     grouped: dict[str, dict[str, list[Any]]] = {}
     for finding in findings:
         if finding["remedy"] not in BY_NAME:
+            continue
+        explained = [root for root in finding.get("explained_by") or [] if not root.startswith("azure_")]
+        if explained and BY_NAME[finding["remedy"]].last_resort:
             continue
         permitted = finding["consent"] is None or bool(allow.get(finding["consent"]))
         entry = grouped.setdefault(finding["remedy"], {"allowed": [], "waiting": [], "consent": [], "fix": []})

@@ -233,7 +233,14 @@ def _agent_runs(facts: Facts) -> bool | None:
     undoable=False,
     codes=(*AGENT, "VMAgentStatusCommunicationError"),
     doc=AGENT_SUPPORT,
-    explained_by=("wireserver_unreachable", "hostgaplugin_unreachable", "agent_goal_state_errors", "agent_heartbeat_stale"),
+    explained_by=(
+        "agent_disable_marker",
+        "agent_service_stopped",
+        "wireserver_unreachable",
+        "hostgaplugin_unreachable",
+        "agent_goal_state_errors",
+        "agent_heartbeat_stale",
+    ),
 )
 def azure_agent_report_missing(facts: Facts, limits: Limits) -> Iterator[Seen]:
     if _not_ready(facts) and _agent_runs(facts):

@@ -69,6 +69,13 @@ def test_causes_choose():
     ]
 
 
+def test_a_last_resort_is_left_alone_where_the_guest_explains_it():
+    missing = found("azure_agent_report_missing", "azure", agent=True)
+    assert names(plan([missing])) == ["azure.reapply"] and plan([missing])[0]["fix"] == {"agent": True}
+    assert plan([dict(missing, explained_by=["agent_disable_marker"])]) == []
+    assert names(plan([dict(missing, explained_by=["azure_extension_failed"])])) == ["azure.reapply"]
+
+
 def test_a_finding_without_a_remedy_is_nobodys():
     assert plan([found("agent_version_old_no_package")]) == []
     assert _remedies.unknown(["agent.service", "agent.nothing"]) == ["agent.nothing"]
