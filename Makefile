@@ -53,7 +53,8 @@ types: setup ## types of the controller's side
 
 # Tests that start Ansible's programs on every core: minutes rather than seconds.
 PROGRAMS := tests/unit/plugins/inventory/test_failed_backups.py tests/unit/plugins/action/test_backup_info.py \
-  tests/unit/plugins/action/test_diagnose_azure.py
+  tests/unit/plugins/action/test_diagnose_azure.py tests/unit/plugins/action/test_remediate_azure.py \
+  tests/unit/plugins/plugin_utils/_azure/test_azure_killed.py tests/unit/plugins/action/test_azcollection_reads.py
 
 unit: setup ## unit tests
 	@$(IN_TREE) $(BIN)/python -m pytest -q -n 2 -p no:cacheprovider $(addprefix --ignore=,$(PROGRAMS)) tests/unit
@@ -127,7 +128,7 @@ PYTEST_LAB := $(ANSIBLE) $(IN_TREE) $(BIN)/python -m pytest -v -p no:cacheprovid
 
 molecule: lab ## the scenarios of extensions/molecule on the lab
 	@tests/tools/setup.sh cores
-	@for name in default agent windows; do $(MAKE) --no-print-directory scenario-$$name; done
+	@for name in default agent azure windows; do $(MAKE) --no-print-directory scenario-$$name; done
 
 scenario-windows:
 	@lacks=$$(lab/lab lacks windows); if [ -n "$$lacks" ]; then echo "SKIPPED scenario windows: $$lacks"; \
@@ -144,7 +145,7 @@ lab-test: lab ## everything that is shown on real guests beside the scenarios
 ON_WINDOWS := $(addprefix tests/lab/test_lab_windows,.py _snapshot.py _safety.py _undo.py _logs.py)
 
 lane-linux:
-	@$(MAKE) --no-print-directory scenario-default scenario-agent
+	@$(MAKE) --no-print-directory scenario-default scenario-agent scenario-azure
 	@$(PYTEST_LAB) $(addprefix --ignore=,$(ON_WINDOWS)) tests/lab
 
 lane-windows:

@@ -41,11 +41,23 @@ lab/lab wait-ready $(tr , ' ' <<<"$hosts") >/dev/null
 ANSIBLE_DISPLAY_OK_HOSTS=false ANSIBLE_DISPLAY_SKIPPED_HOSTS=false ansible-playbook -i "$inventory" lab/plant.yml -e "{\"lab_plan\": {$plan}}" >"${VMBACKUP_CACHE:-.cache}/plant.log" 2>&1 ||
     { tail -n 40 "${VMBACKUP_CACHE:-.cache}/plant.log"; exit 1; }
 
-say "ansible-playbook vmbackup.azure.remediate -i lab/inventory"
+say "Resource Manager, a stand-in: the guests are its VMs, their last backups failed, and their own extensions take the next snapshots"
+azure=${VMBACKUP_CACHE:-.cache}/demo-azure
+errors=
+for fault in "${faults[@]}"; do
+    case $fault in win_*) continue ;; esac
+    errors+=${errors:+,}$(lab/lab names --group "$fault" | head -n 1)=GuestAgentSnapshotTaskStatusError
+done
+python3 lab/arm --folder "$azure" --failing-guests "$errors" --listed-extension "$(lab/lab names --group agent_restart_policy)"
+trap 'python3 lab/arm --stop "$azure"' EXIT
+ansible-inventory -i "$azure/failed_backups.yml" --graph backup_failed
+
+say "ansible-playbook vmbackup.azure.remediate -i lab/inventory -i failed_backups.yml"
 status=0
 # Without the lines of tasks that changed nothing, for the reader of the demo.
 ANSIBLE_DISPLAY_OK_HOSTS=false ANSIBLE_DISPLAY_SKIPPED_HOSTS=false \
-    ansible-playbook -i "$inventory" vmbackup.azure.remediate -e "vmbackup_hosts=$hosts" || status=$?
+    ansible-playbook -i "$inventory" -i "$azure/failed_backups.yml" vmbackup.azure.remediate -e "vmbackup_hosts=$hosts" \
+    -e "@$azure/sign_in.json" -e vmbackup_await_first_s=15 || status=$?
 
 say "Exit code $status: agent_disable_marker needs consent, since somebody switched that agent off. It is given with
    -e vmbackup_allow_disable_agent_removal=true"
@@ -55,7 +67,10 @@ say "The report: $root/vmbackup-report/vmbackup-report.html (and .json)"
 import json
 
 with open("vmbackup-report/vmbackup-report.json") as stream:
-    hosts = json.load(stream)["hosts"]
+    report = json.load(stream)
+hosts = report["hosts"]
+if report["problem"] or set(report["backups"]) != {"snapshot taken"}:
+    raise SystemExit("The demo went wrong in Azure: {0} {1}".format(report["problem"], report["backups"]))
 unexpected = [host["host"] for host in hosts if host["status"] not in ("healthy", "repaired", "left_over")]
 left = [host["host"] for host in hosts if host["status"] == "left_over"]
 if unexpected or len(left) != 1:

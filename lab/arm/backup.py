@@ -14,6 +14,7 @@ from .documents import Document
 from .fleet import Fleet, Operation
 from .resources import Resources
 from .rules import Answer, Request, not_found, refuse
+from .runs import Runs
 
 ITEM_FILTERS = (
     "backupmanagementtype",
@@ -47,6 +48,15 @@ class Backup:
         self.fleet, self.resources = fleet, resources
         # Whether lists of jobs hold errorDetails is not known: both must work.
         self.list_errors = list_errors
+        self.runs = Runs(self)
+
+    def set_pace(self, **pace: float) -> None:
+        """Say how long backups take: snapshot_s, done_s."""
+        self.runs.set_pace(**pace)
+
+    def advance(self) -> None:
+        """Let the backups that were asked for go on."""
+        self.runs.advance()
 
     def vault(self, path: str) -> Document | None:
         return self.fleet.resources.get(path.lower())
@@ -180,7 +190,14 @@ class Backup:
                 "status": "NotStarted",
             },
         ]
-        answer = self.start(request, vault, path, "Backup", known, None, {}, tasks, **values)
+        running = self.runs.of(known)
+        answer = self.start(request, vault, path, None if running else "Backup", known, None, {}, tasks, **values)
+        if running:
+            # What the service says of a second one is on no recording: its operation fails with the code that is documented.
+            message = "Unable to initiate backup as another backup operation is currently in progress."
+            next(reversed(self.fleet.operations.values())).error = {"code": "UserErrorBackupOperationInProgress", "message": message}
+        else:
+            self.runs.add(next(reversed(self.fleet.jobs.values())), known)
         answer.headers["retry-after"] = "60"
         return answer
 
@@ -279,8 +296,9 @@ class Backup:
                     return refuse(400, "BMSUserErrorInvalidInput", "Input provided for the call is invalid: {0}".format(key))
         prefix = path.lower() + "/"
         found = []
+        hidden_jobs = {one.job["id"] for one in self.runs.running} if self.runs.hidden else set()
         for key, job in sorted(self.fleet.jobs.items(), key=lambda pair: pair[1]["properties"]["startTime"], reverse=True):
-            if key.startswith(prefix) and self._matches(job, wanted, limits):
+            if job["id"] not in hidden_jobs and key.startswith(prefix) and self._matches(job, wanted, limits):
                 hidden = {"extendedInfo"} | (set() if self.list_errors else {"errorDetails"})
                 found.append(self._job_shown(job, request, hidden))
         return self.resources.listed(request, found)

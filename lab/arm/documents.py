@@ -143,12 +143,14 @@ def instance_view(document: Document, live: Document, now: datetime) -> Document
     if live.get("extensions") and power != "deallocated":
         view["extensions"] = live["extensions"]
     view["hyperVGeneration"] = "V2"
+    # The model was last brought to the host when the VM was made, or when somebody changed or reapplied it.
+    at = live.get("provisioned") or properties["timeCreated"]
     if failed:
-        first = status(
-            "ProvisioningState/failed/VMExtensionProvisioningError", "Provisioning failed", "Error", "An extension failed.", time
-        )
+        first = status("ProvisioningState/failed/VMExtensionProvisioningError", "Provisioning failed", "Error", "An extension failed.", at)
+    elif properties["provisioningState"] == "Succeeded":
+        first = status("ProvisioningState/succeeded", "Provisioning succeeded", time=at)
     else:
-        first = status("ProvisioningState/succeeded", "Provisioning succeeded", time=time)
+        first = status("ProvisioningState/" + properties["provisioningState"].lower(), properties["provisioningState"])
     view["statuses"] = [first, status("PowerState/" + power, "VM " + power)]
     return view
 

@@ -63,6 +63,7 @@ class Fleet:
     jobs: dict[str, Document] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
+    read_only: set[str] = field(default_factory=set)
     pages: dict[str, Any] = field(default_factory=dict)
     management_groups: dict[str, list[str]] = field(default_factory=dict)
     offset: timedelta = timedelta()
@@ -180,6 +181,7 @@ class Fleet:
             {
                 "name": name + "-nic",
                 "id": nic,
+                "etag": 'W/"{0}"'.format(documents.guid(nic, "etag")),
                 "type": "Microsoft.Network/networkInterfaces",
                 "location": location,
                 "properties": properties,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from . import documents, effective
@@ -13,6 +14,8 @@ from .documents import Document
 from .fleet import Fleet, Operation
 from .rules import Answer, Request, not_found, refuse
 
+# Seconds after which an operation has ended, whether it was asked after or not.
+UNWATCHED_S = 20.0
 COMPUTE = "x-ms-ratelimit-remaining-resource"
 
 
@@ -21,6 +24,8 @@ class Resources:
 
     def __init__(self, fleet: Fleet, page: int, polls: int) -> None:
         self.fleet, self.page, self.polls = fleet, page, polls
+        # What else happens when the backup's own extension of a VM was removed.
+        self.uninstalled: Callable[[str], None] = lambda vm: None
 
     # Common
 
@@ -83,6 +88,14 @@ class Resources:
         if operation.status == "Failed":
             body["error"] = operation.error
         return Answer(200, body, quota)
+
+    def finish_old(self) -> None:
+        """End the operations that nobody asks after, but for those that were made to take for ever."""
+        for operation in self.fleet.operations.values():
+            old = (self.fleet.now() - operation.started).total_seconds() > UNWATCHED_S
+            if operation.status == "InProgress" and operation.polls < 100 and old:
+                operation.polls = 0
+                self.advance(operation)
 
     def advance(self, operation: Operation, count: bool = True) -> None:
         """Let an operation go on by one poll."""
@@ -185,19 +198,67 @@ class Resources:
         return Answer(200, documents.instance_view(machine, self.fleet.live.get(path.lower(), {}), self.fleet.now()))
 
     def act(self, request: Request, path: str, action: str) -> Answer:
-        """Start, stop, deallocate, reapply a VM."""
-        if path.lower() not in self.fleet.resources:
+        """Start, stop, deallocate, reapply a VM; live: reapply_error, sees_agent (what reapplying brings)."""
+        machine = self.fleet.resources.get(path.lower())
+        if machine is None:
             return not_found(path)
         live = self.fleet.live.setdefault(path.lower(), {})
+        if machine["properties"]["provisioningState"] in ("Updating", "Creating", "Deleting"):
+            message = (
+                "The request failed due to conflict with a concurrent request. To resolve it, please refer to the operation under way."
+            )
+            return refuse(409, "Conflict", message)
+        if action.lower() == "reapply":
+            return self._reapply(request, machine, live)
         state = {"start": "running", "restart": "running", "poweroff": "stopped", "deallocate": "deallocated"}.get(action.lower())
 
         def finish() -> None:
-            if state:
-                live["power"] = state
-            else:
-                self.fleet.resources[path.lower()]["properties"]["provisioningState"] = "Succeeded"
+            live["power"] = state
+            if state == "deallocated":
+                live["agent"] = "none"
 
         return self.start(request, "Microsoft.Compute", finish=finish)
+
+    def _reapply(self, request: Request, machine: Document, live: Document) -> Answer:
+        """Bring a VM's model to its host once more; until that is done the VM is being updated."""
+        before = machine["properties"]["provisioningState"]
+        machine["properties"]["provisioningState"] = "Updating"
+
+        def finish() -> None:
+            machine["properties"]["provisioningState"] = "Succeeded"
+            # Whether the time of the state is renewed is on no recording.
+            if not live.get("keeps_time"):
+                live["provisioned"] = documents.offset_stamp(self.fleet.now())
+            if live.pop("sees_agent", False):
+                live["agent"] = "ready"
+
+        answer = self.start(request, "Microsoft.Compute", finish=finish, error=live.get("reapply_error"))
+        if live.get("reapply_error"):
+            machine["properties"]["provisioningState"] = before
+        return answer
+
+    def _delete_extension(self, request: Request, path: str, known: Document) -> Answer:
+        """Have the agent remove an extension: a VM that does not run refuses, an agent that is not ready never does it."""
+        machine_path = path.lower().partition("/extensions/")[0]
+        live = self.fleet.live.get(machine_path, {})
+        if live.get("power", "running") != "running":
+            return refuse(409, "OperationNotAllowed", "Cannot modify extensions in the VM when the VM is not running.")
+        error = None
+        if live.get("agent", "ready") != "ready":
+            message = "The VM has reported a failure when processing extension, since its guest agent is not responding."
+            error = {"code": "VMAgentStatusCommunicationError", "message": message}
+
+        def finish() -> None:
+            self.fleet.resources.pop(path.lower(), None)
+            self.uninstalled(machine_path)
+            kind = "{0}.{1}".format(known["properties"]["publisher"], known["properties"]["type"]).lower()
+            for name in ("handlers", "extensions"):
+                live[name] = [entry for entry in live.get(name) or [] if str(entry.get("type", "")).lower() != kind]
+
+        known["properties"]["provisioningState"] = "Deleting"
+        answer = self.start(request, "Microsoft.Compute", finish=finish, error=error)
+        answer.headers[COMPUTE] = "Microsoft.Compute/UpdateVM3Min;238,Microsoft.Compute/UpdateVM30Min;1193"
+        return answer
 
     def one(self, request: Request, path: str) -> Answer:
         """Return, put or delete any other resource of Compute."""
@@ -219,10 +280,16 @@ class Resources:
                 return Answer(200, {**known, "properties": {**properties, "instanceView": view}}, quota)
             # A restore point has no type.
             hidden = "type" if "/restorepoints/" in path.lower() else ""
+            if point and request.query.get("$expand", "").lower() == "restorepoints":
+                points = self.fleet.of_type("Microsoft.Compute/restorePointCollections/restorePoints", path + "/")
+                shown = [{key: value for key, value in entry.items() if key != "type"} for entry in points]
+                return Answer(200, {**known, "properties": {**known["properties"], "restorePoints": shown}}, quota)
             return Answer(200, {key: value for key, value in known.items() if key != hidden}, quota)
         if request.method == "DELETE":
             if known is None:
                 return Answer(204)
+            if "/extensions/" in path.lower():
+                return self._delete_extension(request, path, known)
             answer = self.start(request, "Microsoft.Compute", finish=lambda: self.fleet.resources.pop(path.lower(), None))
             kind = "DeleteRestorePoints" if point else "UpdateVM"
             answer.headers[COMPUTE] = "Microsoft.Compute/{0}3Min;238,Microsoft.Compute/{0}30Min;1193".format(kind)
@@ -277,6 +344,30 @@ class Resources:
         known = self.fleet.resources.get(path.lower())
         return Answer(200, known, {"etag": known.get("etag", "")} if known.get("etag") else {}) if known else not_found(path)
 
+    def put_interface(self, request: Request, path: str) -> Answer:
+        """Write a network interface whole: what is left out is gone, as in Azure."""
+        known = self.fleet.resources.get(path.lower())
+        sent = request.json() or {}
+        properties = sent.get("properties") or {}
+        if known is None:
+            return not_found(path)
+        if request.headers.get("if-match") and request.headers["if-match"] != known.get("etag"):
+            return refuse(412, "PreconditionFailed", "Precondition failed.")
+        if not sent.get("location") or not properties.get("ipConfigurations"):
+            return refuse(400, "InvalidRequestFormat", "Cannot parse the request.")
+        for entry in properties["ipConfigurations"]:
+            inner = entry.get("properties") or {}
+            if not (inner.get("subnet") or {}).get("id"):
+                return refuse(400, "SubnetNotFound", "The subnet of the IP configuration {0} was not found.".format(entry.get("name")))
+            if inner.get("privateIPAllocationMethod") == "Static" and not inner.get("privateIPAddress"):
+                return refuse(400, "PrivateIPAddressNotProvided", "A static allocation needs a private address.")
+        kept = ("name", "id", "type", "location", "tags")
+        made = {**{key: sent.get(key, known.get(key)) for key in kept if key in sent or key in known}, "properties": properties}
+        made["etag"] = 'W/"{0}"'.format(documents.guid(path, str(len(self.fleet.operations)), "etag"))
+        self.fleet.resources[path.lower()] = made
+        shown = {**made, "properties": {**properties, "provisioningState": "Updating"}}
+        return self.start(request, "Microsoft.Network", shown, 200)
+
     def security_rule(self, request: Request, group: str, name: str) -> Answer:
         """Read, put or delete one security rule."""
         parent = self.fleet.resources.get(group.lower())
@@ -300,6 +391,9 @@ class Resources:
                 "InvalidRequestFormat",
                 "Cannot parse the request. Required property '{0}'.".format(lacking[0] if lacking else "priority"),
             )
+        refused = self._augmented(sent)
+        if refused:
+            return refused
         clash = next((entry for entry in rules if entry is not known and entry["properties"]["priority"] == sent["priority"]), None)
         if clash and clash["properties"]["direction"].lower() == str(sent["direction"]).lower():
             message = "Security rule {0} conflicts with rule {1}. Rules cannot have the same Priority and Direction."
@@ -308,6 +402,16 @@ class Resources:
         rules[:] = [entry for entry in rules if entry is not known] + [made]
         shown = {**made, "properties": {**made["properties"], "provisioningState": "Updating"}}
         return self.start(request, "Microsoft.Network", shown, 200 if known else 201)
+
+    @staticmethod
+    def _augmented(sent: Document) -> Answer | None:
+        """Refuse tags in lists: a rule takes several addresses, but one service tag only."""
+        for key in ("sourceAddressPrefixes", "destinationAddressPrefixes"):
+            for prefix in sent.get(key) or []:
+                if not re.match(r"[0-9a-fA-F.:]+(/\d+)?$", str(prefix)):
+                    message = "Security rule has invalid Address prefix. Value provided: {0}".format(prefix)
+                    return refuse(400, "SecurityRuleInvalidAddressPrefix", message)
+        return None
 
     # Locks
 

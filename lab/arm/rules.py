@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +80,24 @@ def denied(path: str) -> Answer:
         " If access was recently granted, please refresh your credentials."
     )
     return refuse(403, "AuthorizationFailed", message.format("22222222-2222-2222-2222-222222222222", path))
+
+
+def write_denied(path: str) -> Answer:
+    message = "The client '{0}' with object id '{0}' does not have authorization to perform action 'write' over scope '{1}'."
+    return refuse(403, "AuthorizationFailed", message.format("22222222-2222-2222-2222-222222222222", path))
+
+
+def locked(request: Request, locks: list[dict[str, Any]]) -> Answer | None:
+    """Refuse what a lock forbids: every write and action below a read-only one, every deletion below the other."""
+    if request.method == "GET" or "/providers/microsoft.authorization/locks" in request.path.lower():
+        return None
+    for lock in locks:
+        scope = lock["id"].lower().partition("/providers/microsoft.authorization/locks/")[0]
+        strict = lock["properties"]["level"] == "ReadOnly"
+        if (strict or request.method == "DELETE") and (request.path.lower() + "/").startswith(scope + "/"):
+            message = "The scope '{0}' cannot perform {1} operation because following scope(s) are locked: '{2}'. Please remove the lock and try again."
+            return refuse(409, "ScopeLocked", message.format(request.path, "delete" if request.method == "DELETE" else "write", scope))
+    return None
 
 
 def namespace_of(path: str) -> str:
@@ -157,10 +176,12 @@ class Limits:
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
         self._lock = threading.Lock()
         self.jobs_an_hour = JOBS_AN_HOUR
+        # A test may have a clock of its own.
+        self.clock: Callable[[], float] = time.monotonic
 
     def _window(self, key: tuple[str, ...], limit: int, seconds: float) -> tuple[int, float]:
         """Count one; return what is left (negative: too many) and the seconds until one is free."""
-        now = time.monotonic()
+        now = self.clock()
         times = self._windows.setdefault(key, deque())
         while times and times[0] <= now - seconds:
             times.popleft()
@@ -172,7 +193,7 @@ class Limits:
     def subscription(self, subscription: str, kind: str) -> Answer | None:
         """Take one from the bucket of a subscription, for all providers together."""
         with self._lock:
-            now = time.monotonic()
+            now = self.clock()
             left, then = self._buckets.get((subscription, kind), (float(BUCKET), now))
             left = min(float(BUCKET), left + (now - then) * REFILL_A_SECOND)
             self._buckets[subscription, kind] = (max(left - 1, 0.0) if left >= 1 else left, now)

@@ -9,6 +9,7 @@ import argparse
 import base64
 import gzip
 import json
+import pathlib
 import re
 import socket
 import ssl
@@ -24,9 +25,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from . import documents, graph, rules, tls
+from . import background, documents, graph, rules, tls
 from .backup import Backup
 from .fleet import Fleet, generate
+from .guests import Guests
 from .resources import Resources
 from .rules import Answer, Request, refuse
 
@@ -50,6 +52,10 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     reset: bool = False
+    # The request is carried out, and then the connection is reset (cut) or the status is given (late); the token of the request has just ended.
+    cut: bool = False
+    late: bool = False
+    expire: bool = False
 
 
 class StandIn:
@@ -159,7 +165,9 @@ class StandIn:
         if fault and fault.reset:
             self._note(request, 0)
             return None
-        if fault and fault.status:
+        if fault and fault.expire:
+            self.tokens.expire()
+        if fault and fault.status and not fault.late:
             answer = Answer(fault.status, fault.body, dict(fault.headers))
         else:
             with self._lock:
@@ -172,8 +180,10 @@ class StandIn:
         answer.headers.setdefault("x-ms-routing-request-id", "WESTEUROPE:20261124T120000Z:" + answer.headers["x-ms-request-id"])
         if request.headers.get("x-ms-client-request-id"):
             answer.headers.setdefault("x-ms-client-request-id", request.headers["x-ms-client-request-id"])
+        if fault and fault.status and fault.late:
+            answer = Answer(fault.status, fault.body, dict(fault.headers))
         self._note(request, answer.status)
-        return answer
+        return None if fault and fault.cut else answer
 
     def _note(self, request: Request, status: int) -> None:
         with self._lock:
@@ -198,6 +208,7 @@ class StandIn:
         if request.path.lower() == "/batch" and request.method == "POST":
             return self._batch(request)
         if re.fullmatch(r"(?i)/providers/Microsoft\.ResourceGraph/resources", request.path) and request.method == "POST":
+            self.backup.advance()
             refused, headers = self.limits.graph()
             answer = refused or graph.answer(self.fleet, request, self.graph_page)
             answer.headers.update(headers)
@@ -218,6 +229,13 @@ class StandIn:
                 headers["x-ms-ratelimit-remaining-subscription-" + kind] = "1199" if kind == "writes" else "14999"
         if self.fleet.is_denied(request.path):
             return rules.denied(request.path)
+        if request.method != "GET" and any(request.path.lower().startswith(scope) for scope in self.fleet.read_only):
+            return rules.write_denied(request.path)
+        locked = rules.locked(request, self.fleet.of_type("Microsoft.Authorization/locks"))
+        if locked:
+            return locked
+        self.resources.finish_old()
+        self.backup.advance()
         for method, pattern, handler in self._routes:
             found = pattern.match(request.path)
             if found and request.method in method.split("|"):
@@ -284,6 +302,7 @@ class StandIn:
                 S[:-7] + r"[^/]+/providers/Microsoft\.(?:Compute|Network)/locations/[^/]+/(operations|operationResults)/([^/]+)",
                 other.poll,
             ),
+            ("PUT", network + r"networkInterfaces/[^/]+)", other.put_interface),
             ("GET", network + r"[^/]+/[^/]+)", other.network),
             ("POST", network + r"networkInterfaces/[^/]+)/(effectiveNetworkSecurityGroups|effectiveRouteTable)", other.effective),
             ("GET|PUT|DELETE", network + r"networkSecurityGroups/[^/]+)/securityRules/([^/]+)", other.security_rule),
@@ -345,8 +364,12 @@ class StandIn:
             self.tokens.expire()
         elif request.path == "/-/deny" and request.method == "POST":
             self.backup.deny(sent["scope"])
+        elif request.path == "/-/read-only" and request.method == "POST":
+            self.fleet.read_only.add(sent["scope"].lower())
         elif request.path == "/-/vm" and request.method == "POST":
             self.fleet.live[sent.pop("id").lower()].update(sent)
+        elif request.path == "/-/backups" and request.method == "POST":
+            self.backup.set_pace(**sent)
         elif request.path != "/-/ready":
             return Answer(404)
         return Answer(200, {"ready": True})
@@ -448,6 +471,20 @@ class _Proxy(BaseHTTPRequestHandler):
         _Handler(self.connection, self.client_address, self.server)
 
 
+def on_the_lab(options: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """Start a stand-in whose VMs are the lab's guests; return what a client needs."""
+    failing = dict(entry.split("=", 1) for entry in options.failing_guests.split(",") if entry)
+    healthy, listed = ([name for name in text.split(",") if name] for text in (options.healthy_guests, options.listed_extension))
+    guests = Guests(failing, healthy, listed)
+    azure = StandIn(guests.fleet)
+    azure.backup.runs.snapshots = guests.snapshot
+    azure.backup.set_pace(done_s=options.done_s)
+    azure.resources.uninstalled = guests.uninstall
+    guests.watch()
+    azure.start(options.port, options.proxy_port)
+    return {"options": azure.options(), "environment": azure.environment()}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the stand-in as a program; what a client needs is printed as one line of JSON."""
     parser = argparse.ArgumentParser(prog="lab/arm", description="A stand-in for Azure Resource Manager on loopback.")
@@ -459,11 +496,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--latency-ms", type=float, default=0.0, help="added to every answer; Azure takes about 150")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--proxy-port", type=int, default=0)
+    lab = parser.add_argument_group("on the lab", "VMs are the lab's Linux guests, and backups are taken by them")
+    lab.add_argument("--failing-guests", default="", metavar="GUEST=ERROR,...", help="guests whose last backup failed, and with what")
+    lab.add_argument("--healthy-guests", default="", metavar="GUEST,...", help="guests whose backups succeed")
+    lab.add_argument(
+        "--listed-extension", default="", metavar="GUEST,...", help="guests whose backup extension failed and is listed by Azure"
+    )
+    lab.add_argument("--folder", type=pathlib.Path, help="run in the background; options and inventory are written into this folder")
+    lab.add_argument("--stop", type=pathlib.Path, metavar="FOLDER", help="end the stand-in that runs in the background")
+    lab.add_argument("--done-s", type=float, default=3600.0, help="seconds that a whole backup takes")
     options = parser.parse_args(arguments)
+    if options.stop:
+        background.stop(options.stop)
+        return 0
     lacks = tls.lacks()
     if lacks:
         print("The stand-in cannot run: {0}.".format(lacks), file=sys.stderr)
         return 1
+    if options.folder:
+        return background.start(options.folder, lambda: on_the_lab(options))
     fleet = generate(
         options.vms, options.failing, vaults=options.vaults, subscriptions=options.subscriptions, unprotected=options.unprotected
     )

@@ -31,6 +31,8 @@ OPTIONS = {
 SWITCH = {True: "on", False: "off", "True": "on", "False": "off"}
 # The variable of a host that holds its VM by Azure, as the inventory plugin sets it.
 VM = "vmbackup_azure"
+# Where Azure was read again after repairs: by the module azure_steps.
+AGAIN = "vmbackup_azure_look"
 # What the report shows of it.
 SHOWN = ("read_at", "id", "os_name", "power_state")
 SHOWN_OF_BACKUP = ("vault", "policy", "last_recovery_point", "failed_since", "failed_in_a_row")
@@ -38,7 +40,8 @@ SHOWN_OF_BACKUP = ("vault", "policy", "last_recovery_point", "failed_since", "fa
 
 def vm_of(task_vars):
     """Return the VM that the inventory knows, as plain data, None without one. It is Azure's text: read as it is, never as a template."""
-    value = (task_vars or {}).get(VM)
+    again = ((task_vars or {}).get(AGAIN) or {}).get("vms") or {}
+    value = again.get(str((task_vars or {}).get("inventory_hostname"))) or (task_vars or {}).get(VM)
     return json.loads(json.dumps(value, default=str)) if isinstance(value, dict) and value.get("id") else None
 
 
@@ -60,7 +63,13 @@ def why_not_contacted(vm, guest):
 def shown(vm):
     """Return the few facts of Azure that a report shows beside the findings."""
     backup = vm.get("backup") or {}
-    return {**{name: vm.get(name) for name in SHOWN}, **{name: backup.get(name) for name in SHOWN_OF_BACKUP}}
+    error = backup.get("error") or {}
+    return {
+        **{name: vm.get(name) for name in SHOWN},
+        **{name: backup.get(name) for name in SHOWN_OF_BACKUP},
+        "error_code": error.get("code"),
+        "error_message": error.get("message"),
+    }
 
 
 class ActionModule(ActionBase):

@@ -40,11 +40,21 @@ def plain(value):
     return json.loads(json.dumps(value, default=str))
 
 
-def record_of(variables):
+# Results of azure_steps, once for all hosts.
+PHASES = ("vmbackup_azure_before", "vmbackup_azure_after")
+
+
+def record_of(variables, host):
     """Return what the run knows of one host."""
     record = {name: plain(variables[key]) for key, name in VARIABLES.items() if variables.get(key) is not None}
     record["actions"] = plain(variables.get("vmbackup_actions") or [])
+    record["azure"] = [entry for name in PHASES for entry in plain(((variables.get(name) or {}).get("hosts") or {}).get(host) or [])]
     return record
+
+
+def problem_of(variables):
+    """Return why a phase in Azure was not done, None where all were."""
+    return next((variables[name]["problem"] for name in PHASES if (variables.get(name) or {}).get("problem")), None)
 
 
 def write(path, content):
@@ -73,12 +83,13 @@ class ActionModule(ActionBase):
         hostvars = task_vars["hostvars"]
         # The raw form leaves out templating: these variables are results, not templates.
         get = getattr(hostvars, "raw_get", hostvars.__getitem__)
-        records = {host: record_of(get(host)) for host in options["hosts"] if host in hostvars}
+        records = {host: record_of(get(host), host) for host in options["hosts"] if host in hostvars}
         inventory = task_vars.get("ansible_inventory_sources") or []
         run = {
             "mode": options["mode"],
             "check_mode": bool(self._task.check_mode),
             "inventory": [str(source) for source in inventory],
+            "problem": next(filter(None, (problem_of(get(host)) for host in options["hosts"][:1] if host in hostvars)), None),
         }
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         report = report_.build(records, run, now)

@@ -88,3 +88,64 @@ notes:
   - E(HTTPS_PROXY) and E(NO_PROXY) are obeyed, with user and password in the address.
   - Azure is only read. Reads of backup jobs are limited to 120 in an hour for a subscription, below Azure's own limit of 150.
 """
+
+    # A remedy in Azure.
+    WRITES = r"""
+options:
+  vms:
+    description: Names or ids of the VMs.
+    type: list
+    elements: str
+    required: true
+  wait_s:
+    description: Seconds to wait for the end of an operation in Azure.
+    type: float
+    default: 900.0
+  max_failures:
+    description: Nothing more is started when it failed on more resources than this.
+    type: int
+    default: 3
+notes:
+  - Runs once for all hosts of a play, on the controller, and touches no guest.
+  - Before each write the resource is read, and after it again. A write is sent again only after an answer that proves that nothing was done.
+attributes:
+  check_mode:
+    description: Can run in check mode. It sends nothing but reads and says what it would change.
+    support: full
+  diff_mode:
+    description: Returns what was, or would be, changed.
+    support: full
+  platform:
+    description: Runs on the controller.
+    support: full
+    platforms: all
+"""
+
+    # How backups are awaited.
+    BACKUP = r"""
+options:
+  await:
+    description:
+      - What is awaited. V(snapshot) ends when the snapshot is taken, which takes about eight minutes and proves that the guest does its part;
+        V(job) ends with the whole backup, which takes hours; V(none) awaits nothing.
+      - A snapshot that was seen is "snapshot taken", never "backed up".
+    type: str
+    default: snapshot
+    choices: [snapshot, job, none]
+  await_s:
+    description: Seconds to wait for it. V(0) waits 45 minutes for a snapshot and 6 hours for a job.
+    type: float
+    default: 0.0
+  await_first_s:
+    description: Seconds after the start until the first look. The following looks are half as far apart, at most four minutes.
+    type: float
+    default: 480.0
+  parallel:
+    description: How many backups of one vault are started at a time.
+    type: int
+    default: 50
+  retention_days:
+    description: Days after which the recovery point of the backup expires.
+    type: int
+    default: 30
+"""

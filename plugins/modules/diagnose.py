@@ -47,8 +47,8 @@ options:
     description: Causes whose remedies are to be done. Only used to work out RV(remedies).
     type: list
     elements: str
-    default: [connectivity, agent, extension, snapshot]
-    choices: [connectivity, agent, extension, snapshot]
+    default: [connectivity, agent, extension, snapshot, azure]
+    choices: [connectivity, agent, extension, snapshot, azure]
   vss_backup_type:
     description:
       - Kind of VSS backup that Azure should take on Windows guests. V(unset) leaves the extension's setting alone and finds nothing about it.
@@ -235,6 +235,11 @@ remedies:
       returned: success
       type: str
       sample: agent
+    phase:
+      description: When it is done, V(before) or V(after) the guests in Azure, or on the V(guest).
+      returned: success
+      type: str
+      sample: guest
     title:
       description: What it does.
       returned: success

@@ -23,6 +23,7 @@ class Remedy(NamedTuple):
     :param areas: areas of the facts that it is decided on.
     :param rollback: whether it may cut the connection, so that the guest goes back by itself unless it is confirmed.
     :param title: what it does, for people.
+    :param last_resort: whether it is left alone where a finding of the guest explains what it answers.
     :param restart: whether the agent of a Linux guest has to be restarted for it to take effect.
     """
 
@@ -35,6 +36,7 @@ class Remedy(NamedTuple):
     rollback: bool = False
     phase: str = "guest"
     restart: bool = False
+    last_resort: bool = False
 
     @property
     def role(self) -> str:
@@ -61,6 +63,9 @@ CONSENTS = {
     "vss_writer_restart": "Windows: restarting the services behind failed VSS writers",
     "time_sync": "starting the time service, and having it start with the system",
     "dhcp": "switching DHCP on, when instance metadata says that the address stays",
+    "power_state": "Azure: deallocating a VM that was shut down from inside; it is not started, and its dynamic public address is lost",
+    "static_ip": "Azure: keeping the private address that a network interface has",
+    "nsg_rule": "Azure: rules in security groups that let their VMs reach AzureBackup, Storage and AzureActiveDirectory at port 443",
 }
 
 REMEDIES = (
@@ -110,8 +115,25 @@ REMEDIES = (
     Remedy("agent.service", "agent", (LINUX, WINDOWS), "Make the agent's service run", consents=("disable_agent_removal",), restart=True),
     # Last: whatever was changed before takes effect with it. It answers no finding of its own.
     Remedy("agent.restart", "agent", (LINUX,), "Restart the agent"),
+    # In Azure, once for the fleet: before the guests are repaired, and after.
+    Remedy(
+        "azure.power_state", "azure", (AZURE,), "Deallocate a VM that was shut down from inside",
+        consents=("power_state",), areas=(), phase="before",
+    ),
+    Remedy(
+        "azure.nsg_rule", "azure", (AZURE,), "Let VMs reach what backup talks to by rules of their security groups",
+        consents=("nsg_rule",), areas=(), phase="before",
+    ),
+    Remedy(
+        "azure.static_ip", "azure", (AZURE,), "Keep the private address of a VM whose guest has it set by hand",
+        consents=("static_ip",), areas=(), phase="before",
+    ),
+    Remedy("azure.reapply", "azure", (AZURE,), "Reapply the VM's model", areas=(), phase="before", last_resort=True),
+    Remedy("azure.remove_extension", "azure", (AZURE,), "Remove the backup extension that failed", areas=(), phase="after"),
+    # Ends the run; it answers no finding of its own.
+    Remedy("azure.backup_now", "azure", (AZURE,), "Back up now, and await the snapshot", areas=(), phase="after"),
 )  # fmt: skip
-RESTART = "agent.restart"
+RESTART, BACKUP = "agent.restart", "azure.backup_now"
 
 BY_NAME = {remedy.name: remedy for remedy in REMEDIES}
 RANK = {remedy.name: number for number, remedy in enumerate(REMEDIES)}
@@ -181,6 +203,9 @@ def plan(
     for finding in findings:
         if finding["remedy"] not in BY_NAME:
             continue
+        explained = [root for root in finding.get("explained_by") or [] if not root.startswith("azure_")]
+        if explained and BY_NAME[finding["remedy"]].last_resort:
+            continue
         permitted = finding["consent"] is None or bool(allow.get(finding["consent"]))
         entry = grouped.setdefault(finding["remedy"], {"allowed": [], "waiting": [], "consent": [], "fix": []})
         entry["allowed" if permitted else "waiting"].append(finding["id"])
@@ -207,6 +232,7 @@ def _entry(name: str, findings: list[str], allowed: bool, consent: list[str], ne
         "role": remedy.role,
         "entry_point": remedy.entry_point,
         "cause": remedy.cause,
+        "phase": remedy.phase,
         "title": remedy.title,
         "findings": sorted(findings),
         "allowed": allowed,

@@ -10,13 +10,15 @@ characters are taken out, and HTML is escaped by the template engine.
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import Any
 
 import jinja2
 from ansible_collections.vmbackup.azure.plugins.module_utils._facts import AREAS, WINDOWS_AREAS
 from ansible_collections.vmbackup.azure.plugins.module_utils._redact import clip, redact
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._base import CAUSES, SEVERITIES
-from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import BY_NAME
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import BACKUP, BY_NAME
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._report_page import PAGE
 
 SCHEMA_VERSION = 1
 # Worst first: key, word for people, class of colour.
@@ -32,6 +34,7 @@ STATUSES = (
     ("would_repair", "would be repaired", "warn"),
     ("would_undo", "would be undone", "warn"),
     ("azure_only", "looked at in Azure only", "warn"),
+    ("in_azure", "handled in Azure only", "warn"),
     ("repaired", "repaired", "good"),
     ("undone", "undone", "good"),
     ("remarks", "healthy, with remarks", "good"),
@@ -55,6 +58,10 @@ AREAS_OF_CAUSE = {
 TEXT_LIMIT = 600
 COMMAND_LIMIT = 1200
 SKIPPED = "not asked for: "
+# Findings that the next recovery point ends.
+RENEWED = ("azure_rpo_breached",)
+# What is told of a change in Azure.
+CHANGE = ("resource", "property", "old", "new")
 
 
 def text(value: str | None, limit: int = TEXT_LIMIT) -> str | None:
@@ -104,6 +111,13 @@ def _next(
             return "left", action, None
         consent = ["{0}=true".format(finding["consent"])] if finding.get("consent") else []
         return "left", action, command("remediate", host, run["inventory"], consent)
+    if remedy and any(entry["proved"] for entry in actions if entry["remedy"] == remedy):
+        return "repaired", None, None
+    if finding["id"] in RENEWED and run["check_mode"] and any(entry["remedy"] == BACKUP and entry["changed"] for entry in actions):
+        return "would_repair", "A backup would be started.", None
+    if finding["id"] in RENEWED and any(entry["backup"] for entry in actions):
+        made = any(entry["proved"] for entry in actions if entry["backup"])
+        return ("repaired", None, None) if made else ("deferred", "A backup was started; look again when it has ended.", None)
     if finding.get("remedy") is None:
         return "left", action, None
     if finding["id"] in planned:
@@ -112,7 +126,10 @@ def _next(
         failed = [entry for entry in actions if entry["remedy"] == remedy and entry["failed"]]
         if failed:
             return "left", "The repair {0} failed. {1}".format(remedy, action), None
-        if any(entry["deferred"] for entry in actions if entry["remedy"] in (remedy, "agent.restart")):
+        waits = [entry for entry in actions if entry["remedy"] in (remedy, "agent.restart") and entry["deferred"]]
+        if any(entry["side"] == "azure" for entry in waits):
+            return "deferred", "Run this again: {0}".format(waits[0]["text"]), command("remediate", host, run["inventory"])
+        if waits:
             return "deferred", "Run this again when no snapshot runs.", command("remediate", host, run["inventory"])
         if not any(entry["remedy"] == remedy for entry in actions):
             return (
@@ -186,10 +203,15 @@ def _finding(finding: dict[str, Any], state: str, next_: str | None, command_: s
 def _actions(record: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what was done, oldest first, in plain and masked form."""
     result = []
-    for entry in _list(record.get("actions")) + _list(record.get("failures")):
+    for entry in _list(record.get("actions")) + _list(record.get("failures")) + _list(record.get("azure")):
+        changes = [{key: text(change.get(key)) for key in CHANGE} for change in map(_dict, _list(entry.get("changes")))]
         result.append(
             {
                 "remedy": str(entry.get("remedy")),
+                "side": "azure" if _is_azure(entry.get("remedy")) else "guest",
+                "proved": bool(entry.get("proved")),
+                "changes": changes,
+                "backup": {key: text(value) for key, value in _dict(entry.get("backup")).items()} or None,
                 "text": text(entry.get("text"), 1200) or "",
                 "changed": bool(entry.get("changed")),
                 "deferred": bool(entry.get("deferred")),
@@ -199,6 +221,10 @@ def _actions(record: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return result
+
+
+def _is_azure(remedy: Any) -> bool:
+    return remedy in BY_NAME and BY_NAME[remedy].phase != "guest"
 
 
 def unseen(facts: dict[str, Any]) -> list[str]:
@@ -224,8 +250,11 @@ def _status(host: dict[str, Any], run: dict[str, Any]) -> tuple[Any, ...]:
     failed = [entry["text"] for entry in host["actions"] if entry["failed"]]
     if failed:
         return "failed", " ".join(failed)
-    if any(entry["deferred"] for entry in host["actions"]):
-        return "deferred", "A snapshot was running; nothing is done to the agent meanwhile."
+    # A backup that is not started now changes nothing of what was repaired.
+    waits = [entry for entry in host["actions"] if entry["deferred"] and entry["remedy"] != BACKUP]
+    if waits:
+        own = [entry["text"] for entry in waits if entry["side"] == "azure"]
+        return "deferred", own[0] if own else "A snapshot was running; nothing is done to the agent meanwhile."
     if run["mode"] == "undo":
         if any(entry["changed"] for entry in host["actions"]):
             return ("would_undo" if run["check_mode"] else "undone"), None
@@ -263,19 +292,29 @@ def _azure(known: Any) -> str | None:
         known.get("vault") and "vault {0}".format(known["vault"]),
         known.get("policy") and "policy {0}".format(known["policy"]),
         known.get("failed_since") and "backup fails since {0}".format(known["failed_since"]),
+        known.get("error_code") and "with {0}".format(known["error_code"]),
         known.get("last_recovery_point") and "last recovery point {0}".format(known["last_recovery_point"]),
     ]
     said = ", ".join(str(part) for part in parts if part)
     return text("By Azure at {0}: {1}".format(known.get("read_at") or "a time unknown", said)) if said else None
 
 
-def _without_guest(before: dict[str, Any], name: str, run: dict[str, Any]) -> list[dict[str, Any]]:
+def _without_guest(before: dict[str, Any], actions: list[dict[str, Any]], name: str, run: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the findings of a host whose guest brought no facts: those of Azure, where it was asked."""
+    answers = {str(entry.get("remedy")): entry for entry in map(_dict, _list(before.get("remedies")))}
     found = []
     for finding in map(_dict, _list(before.get("findings"))):
-        state, next_, command_ = _next(finding, {}, [], {}, name, run)
+        state, next_, command_ = _next(finding, answers, actions, _plan(before), name, run)
         found.append(_finding(finding, state, next_, command_, finding.get("remedy")))
     return found
+
+
+def _in_azure_only(host: dict[str, Any]) -> tuple[str, str | None]:
+    """Return (status, reason) of a host whose guest brought no facts, and on which something was done in Azure."""
+    failed = [entry["text"] for entry in host["actions"] if entry["failed"]]
+    if failed:
+        return "failed", " ".join(failed)
+    return "in_azure", "The guest itself was not looked at: {0}".format(host["reason"]) if host["reason"] else None
 
 
 def build_host(name: str, record: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
@@ -293,6 +332,8 @@ def build_host(name: str, record: dict[str, Any], run: dict[str, Any]) -> dict[s
         "reason": None,
         "system": text(_dict(system.get("distribution")).get("pretty_name")),
         "azure": _azure(before.get("azure")),
+        "error": text(_dict(before.get("azure")).get("error_message")),
+        "backup": None,
         "note": text(before.get("note")),
         "not_seen": [],
         "stopped": text(record.get("stopped")),
@@ -300,12 +341,16 @@ def build_host(name: str, record: dict[str, Any], run: dict[str, Any]) -> dict[s
         "actions": _actions(record),
         "undo": None,
     }
+    host["backup"] = next((entry["backup"] for entry in reversed(host["actions"]) if entry["backup"]), None)
     if any(entry["undo_point"] for entry in host["actions"]):
         host["undo"] = command("undo", name, run["inventory"])
     ended = _ended_early(before, facts, run)
     if ended:
         host["status"], host["reason"] = ended
-        host["findings"] = _without_guest(before, name, run)
+        host["findings"] = _without_guest(before, host["actions"], name, run)
+        if any(entry["side"] == "azure" and (entry["changed"] or entry["failed"]) for entry in host["actions"]):
+            host["status"], host["reason"] = _in_azure_only(host)
+            return host
         if ended[0] == "azure_only" and any(finding["severity"] != "notice" for finding in host["findings"]):
             host["status"] = "found"
         return host
@@ -386,6 +431,8 @@ def build(records: dict[str, Any], run: dict[str, Any], generated_at: str) -> di
         "counts": {key: counts[key] for key in sorted(counts, key=RANK.__getitem__)},
         "troubled": troubled,
         "stopped": next((host["stopped"] for host in hosts if host["stopped"]), None),
+        "problem": text(run.get("problem")),
+        "backups": dict(sorted(Counter(host["backup"]["result"] for host in hosts if host["backup"]).items())),
         "hosts": hosts,
     }
 
@@ -412,6 +459,9 @@ def headline(report: dict[str, Any]) -> str:
     parts = ["{0} {1}".format(number, WORDS[key]) for key, number in report["counts"].items()]
     stopped = " The run stopped itself: {0}".format(report["stopped"]) if report["stopped"] else ""
     check = " Check mode: nothing was changed." if report["check_mode"] else ""
+    if report["backups"]:
+        check += " Backups: {0}.".format(", ".join("{0} {1}".format(number, key) for key, number in report["backups"].items()))
+    check += " {0}".format(report["problem"]) if report["problem"] else ""
     skipped = sorted({line for host in report["hosts"] for line in host["not_seen"] if line.startswith(SKIPPED)})
     stopped += "".join(" {0}.".format(line[0].upper() + line[1:]) for line in skipped)
     return "{0} {1}: {2}.{3}{4}".format(total, noun, ", ".join(parts), stopped, check)
@@ -453,6 +503,8 @@ def console(report: dict[str, Any]) -> list[Any]:
         )
         if host["azure"]:
             lines.append((None, "  {0}".format(host["azure"])))
+        if host["error"]:
+            lines.append((None, "  {0}".format(host["error"])))
         for finding in host["findings"]:
             if finding["state"] == "repaired":
                 lines.append((None, "  repaired  {0}".format(finding["title"])))
@@ -467,86 +519,18 @@ def console(report: dict[str, Any]) -> list[Any]:
                 lines += [(None, "            {0}".format(line)) for line in [finding["command"], *finding["commands"]] if line]
         for entry in host["actions"]:
             if entry["changed"] and not entry["failed"]:
-                lines.append((None, "  {0} {1}".format("would do " if report["check_mode"] else "done     ", entry["text"])))
+                place = "in Azure: " if entry["side"] == "azure" else ""
+                lines.append((None, "  {0} {1}{2}".format("would do " if report["check_mode"] else "done     ", place, entry["text"])))
+            elif entry["remedy"] == BACKUP and not entry["failed"]:
+                lines.append((None, "  backup    {0}".format(entry["text"])))
+        if host["backup"]:
+            colour = {"snapshot taken": "good", "backed up": "good", "failed": "bad"}.get(host["backup"]["result"], "warn")
+            lines.append((colour, "  outcome   {0}".format(host["backup"]["result"])))
         if host["undo"]:
             lines.append((None, "  undo      {0}".format(host["undo"])))
     if len(shown) > CONSOLE_HOSTS:
         lines.append((None, "... and {0} more hosts, all of them in the report.".format(len(shown) - CONSOLE_HOSTS)))
     return lines
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Azure VM backup: {{ headline }}</title>
-<style>
-:root { color-scheme: light dark; --fg: #1b1f24; --bg: #fff; --soft: #f3f4f6; --line: #d5d9de; --dim: #57606a;
-  --bad: #b3261e; --warn: #8a5a00; --good: #1a7f37; --link: #0550ae; }
-@media (prefers-color-scheme: dark) { :root { --fg: #e6e8eb; --bg: #14171a; --soft: #1e2227; --line: #363c44; --dim: #9aa4af;
-  --bad: #ff8a80; --warn: #f0b849; --good: #6fdd8b; --link: #79b8ff; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1.25rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--fg); background: var(--bg); }
-h1 { font-size: 1.35rem; margin: 0; } h2 { font-size: 1.1rem; margin: 0; overflow-wrap: anywhere; } h3 { font-size: 1rem; margin: 0; }
-p { margin: .35rem 0; } a { color: var(--link); }
-.dim { color: var(--dim); font-size: .9rem; }
-.counts { display: flex; flex-wrap: wrap; gap: .5rem; padding: 0; margin: 1rem 0; list-style: none; }
-.counts li { border: 1px solid var(--line); border-left: .35rem solid; border-radius: .3rem; padding: .3rem .75rem; background: var(--soft); }
-.counts b { font-size: 1.4rem; margin-right: .35rem; }
-.bad { border-color: var(--bad) !important; } .warn { border-color: var(--warn) !important; } .good { border-color: var(--good) !important; }
-.word { font-weight: 600; } .word.bad { color: var(--bad); } .word.warn { color: var(--warn); } .word.good { color: var(--good); }
-section { border: 1px solid var(--line); border-left: .35rem solid; border-radius: .3rem; padding: .75rem 1rem; margin: .9rem 0; break-inside: avoid-page; }
-article { border-top: 1px solid var(--line); margin-top: .75rem; padding-top: .6rem; break-inside: avoid; }
-article.repaired h3 { color: var(--dim); }
-ul { margin: .25rem 0; padding-left: 1.2rem; }
-code { font: .88rem/1.45 ui-monospace, monospace; overflow-wrap: anywhere; }
-.command { display: block; background: var(--soft); border: 1px solid var(--line); border-radius: .3rem; padding: .4rem .6rem;
-  white-space: pre-wrap; user-select: all; }
-.names { overflow-wrap: anywhere; }
-@media print { body { max-width: none; padding: 0; font-size: 10pt; } section { border-left-width: 2px; } a { color: inherit; } }
-</style>
-</head>
-<body>
-<h1>{{ headline }}</h1>
-<p class="dim">{{ {"diagnose": "Diagnosis", "remediate": "Diagnosis and repair", "undo": "Undo"}[report.mode] }} of {{ report.generated_at }}.
-{% if report.check_mode %}Check mode: nothing was changed anywhere.{% endif %}</p>
-<ul class="counts">
-{% for key, number in report.counts.items() %}<li class="{{ colours[key] }}"><b>{{ number }}</b>{{ words[key] }}</li>
-{% endfor %}</ul>
-{% if report.mode == "remediate" and not report.check_mode %}<p class="dim">Repaired means that the guest is ready for a backup. Only a backup
-proves that it works: start one now for the repaired machines.</p>{% endif %}
-{% for host in troubled %}<section class="{{ colours[host.status] }}">
-<h2>{{ host.host }} <span class="word {{ colours[host.status] }}">{{ words[host.status] }}</span></h2>
-{% if host.system %}<p class="dim">{{ host.system }}</p>{% endif %}
-{% if host.azure %}<p class="dim">{{ host.azure }}</p>{% endif %}
-{% if host.reason %}<p>{{ host.reason }}</p>{% endif %}
-{% if host.note %}<p>{{ host.note }}</p>{% endif %}
-{% for finding in host.findings %}<article class="{{ finding.state }}">
-<h3>{{ finding.title }}</h3>
-<p class="dim"><span class="word {{ tone(finding) }}">{{ state_words[finding.state] if finding.state != "left" else finding.severity }}</span>
-&middot; {{ finding.id }}{% if causes.get(finding.cause) %} &middot; cause: {{ causes[finding.cause] }}{% endif %}
-{% if finding.side == "azure" %}&middot; to be solved in Azure{% endif %}
-{% if finding.explains_error_code %}&middot; explains the error code of the job{% endif %}{% if finding.doc and finding.doc.startswith("https://") %}
-&middot; <a href="{{ finding.doc }}" rel="noreferrer">documentation</a>{% endif %}</p>
-{% if finding.evidence %}<ul>{% for line in finding.evidence %}<li><code>{{ line }}</code></li>{% endfor %}</ul>{% endif %}
-{% if finding.next %}<p><b>Next:</b> {{ finding.next }}</p>{% endif %}
-{% for line in [finding.command] + finding.commands %}{% if line %}<code class="command">{{ line }}</code>{% endif %}{% endfor %}
-</article>
-{% endfor %}{% if host.actions %}<article><h3>{{ "What would be done" if report.check_mode else "What was done" }}</h3>
-<ul>{% for entry in host.actions %}<li>{% if entry.failed %}<span class="word bad">failed</span>
-{% elif entry.deferred %}<span class="word warn">deferred</span>
-{% endif %}<b>{{ entry.remedy }}</b>: {{ entry.text }}</li>{% endfor %}</ul>
-{% if host.undo %}<p>Undo all of it:</p><code class="command">{{ host.undo }}</code>{% endif %}</article>
-{% endif %}{% if host.not_seen %}<p class="dim">Not seen: {{ host.not_seen[:10] | join("; ") }}</p>{% endif %}
-</section>
-{% endfor %}{% if healthy %}<section class="good"><h2>{{ healthy | length }}
-<span class="word good">{{ "nothing to undo" if report.mode == "undo" else "healthy" }}</span></h2>
-<p class="names">{{ healthy | join(", ") }}</p></section>{% endif %}
-</body>
-</html>
-"""
 
 
 def _tone(finding: dict[str, Any]) -> str:

@@ -9,9 +9,11 @@ import sys
 import facts_doc
 import yaml
 from ansible_collections.vmbackup.azure.plugins.plugin_utils import _engine
-from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import BY_NAME, CONSENT_PREFIX, CONSENTS, REMEDIES
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import BY_NAME, CONSENT_PREFIX, CONSENTS, REMEDIES, SYSTEMS
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+# Those of Azure are modules, done once for the fleet; the others are entry points of roles.
+OF_GUESTS = [remedy for remedy in REMEDIES if remedy.phase == "guest"]
 PART = r"(?ms)^(?P<head>[^\n]*generated: {0}\b[^\n]*\n).*?(?=^[^\n]*generated: end)"
 
 
@@ -22,11 +24,11 @@ def consent_table():
 
 
 def remedy_table():
-    lines = ["| remedy | what it does | Linux | Windows | consent |\n", "| --- | --- | --- | --- | --- |\n"]
+    lines = ["| remedy | what it does | Linux | Windows | Azure | consent |\n", "| --- | --- | --- | --- | --- | --- |\n"]
     for remedy in REMEDIES:
-        on = ["yes" if system in remedy.on else "" for system in ("linux", "windows")]
+        on = ["yes" if system in remedy.on else "" for system in SYSTEMS]
         consents = ", ".join("`{0}{1}`".format(CONSENT_PREFIX, name) for name in remedy.consents)
-        lines.append("| `{0}` | {1} | {2} | {3} | {4} |\n".format(remedy.name, remedy.title, on[0], on[1], consents))
+        lines.append("| `{0}` | {1} | {2} | {3} | {4} | {5} |\n".format(remedy.name, remedy.title, *on, consents))
     return "".join(lines)
 
 
@@ -42,7 +44,7 @@ def allow():
 
 
 def order():
-    return "__vmbackup_order:\n" + "".join("  - {0}\n".format(remedy.name) for remedy in REMEDIES)
+    return "__vmbackup_order:\n" + "".join("  - {0}\n".format(remedy.name) for remedy in OF_GUESTS)
 
 
 def always_asked(remedy, system):
@@ -53,7 +55,7 @@ def always_asked(remedy, system):
 
 def remedy_vars():
     rows = {}
-    for remedy in REMEDIES:
+    for remedy in OF_GUESTS:
         consents = {system: always_asked(remedy, system) for system in remedy.on}
         rows[remedy.name] = {
             "title": remedy.title,
@@ -215,7 +217,7 @@ def files():
         result["roles/{0}/meta/argument_specs.yml".format(role)] = specs(role)
         result["roles/{0}/defaults/main.yml".format(role)] = defaults(role)
         result["roles/{0}/tasks/main.yml".format(role)] = refusal(role)
-    for remedy in REMEDIES:
+    for remedy in OF_GUESTS:
         result["roles/{0}/tasks/{1}.yml".format(remedy.role, remedy.entry_point)] = entry_point(remedy)
     return result
 

@@ -77,6 +77,7 @@ A policy::
 A network interface::
 
     id, name, primary, private_addresses, public_addresses, subnet_id, dns_servers
+    configurations          [{name, address, allocation}]: private addresses, and whether Azure keeps them (Static) or chooses them (Dynamic)
     load_balanced           whether it is in a pool of a load balancer; None: not read
     nsgs                    [{id, name, on (nic, subnet), rules}]; outbound rules that a user made, by priority:
                             {name, priority, access, protocol, sources, destinations, ports}; protocol in lower case; a rule for groups of

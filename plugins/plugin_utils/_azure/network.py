@@ -78,10 +78,17 @@ class Network:
         """Return a network interface with its subnet's security group and routes; None and empty where the identity may not see them."""
         row = self._rows.get(values.key(id_), {})
         properties = values.mapping(row.get("properties"))
-        private, public, subnet_id = [], [], None
+        private, public, subnet_id, configurations = [], [], None, []
         balanced = False if row else None
         for configuration in values.entries(properties.get("ipConfigurations")):
             inner = values.mapping(configuration.get("properties"))
+            configurations.append(
+                {
+                    "name": values.text(configuration.get("name")),
+                    "address": values.text(inner.get("privateIPAddress")),
+                    "allocation": values.text(inner.get("privateIPAllocationMethod")),
+                }
+            )
             private += [address for address in [values.text(inner.get("privateIPAddress"))] if address]
             balanced = balanced or bool(inner.get("loadBalancerBackendAddressPools"))
             subnet_id = subnet_id or values.text(values.mapping(inner.get("subnet")).get("id"))
@@ -96,6 +103,7 @@ class Network:
             "name": values.text(row.get("name")) or values.last(id_),
             "primary": values.flag(properties.get("primary")),
             "private_addresses": private,
+            "configurations": configurations,
             "public_addresses": public,
             "subnet_id": subnet_id,
             "load_balanced": balanced,

@@ -94,7 +94,7 @@ def _match(rule: Mapping[str, Any], service: str, region: str, addresses: Any) -
     return NONE if NONE in (there, here) else PART if PART in (there, here) else ALL
 
 
-def _denying(group: Mapping[str, Any], service: str, region: str, addresses: Any) -> Mapping[str, Any] | None:
+def denying(group: Mapping[str, Any], service: str, region: str, addresses: Any) -> Mapping[str, Any] | None:
     """Return the rule of a security group that keeps a service away; None where it is open, or where that cannot be told."""
     for rule in group.get("rules") or []:
         match = _match(rule, service, region, addresses)
@@ -110,11 +110,12 @@ def _denying(group: Mapping[str, Any], service: str, region: str, addresses: Any
     title="Security rules keep the VM from what backup talks to",
     evidence={
         "rule": "security group {group} on the {place}: rule {name} ({priority}) denies {service} at port 443",
-        "dns": "security group {group} on the {place}: rule {name} ({priority}) denies AzurePlatformDNS, the resolver of the VM",
     },
     action="Allow the VM to reach the service tags AzureBackup, Storage and AzureActiveDirectory at port 443, by a rule before the one that "
     "denies them. Look at this first when the error names the network; other errors mostly have other causes, since snapshots of managed disks "
     "need no way to the internet.",
+    remedy="azure.nsg_rule",
+    consent="nsg_rule",
     codes=NETWORK,
 )
 def azure_security_rule_denies(facts: Facts, limits: Limits) -> Iterator[Seen]:
@@ -125,14 +126,58 @@ def azure_security_rule_denies(facts: Facts, limits: Limits) -> Iterator[Seen]:
         for group in interface.get("nsgs") or []:
             told = {"group": group.get("name"), "place": "subnet" if group.get("on") == "subnet" else "network interface"}
             for service in SERVICES:
-                rule = _denying(group, service, region, interface.get("private_addresses"))
+                rule = denying(group, service, region, interface.get("private_addresses"))
                 if rule is not None:
+                    # A name for each, so that fixes of several groups and services stay apart.
+                    denied = {"name": "{0} {1}".format(group.get("id"), service), "group": group.get("id"), "service": service}
                     yield seen(
-                        "rule", severity=_weight(facts), name=rule.get("name"), priority=rule.get("priority"), service=service, **told
+                        "rule",
+                        severity=_weight(facts),
+                        fix={"denied": [denied]},
+                        name=rule.get("name"),
+                        priority=rule.get("priority"),
+                        service=service,
+                        **told,
                     )
+
+
+@finding(
+    severity="risk",
+    title="The guest has its address set by hand, and Azure may give the VM another one",
+    evidence="the guest has {address} set by hand; Azure chooses the address of {interface} ({configuration}) by itself",
+    action="Keep the address in Azure, on the network interface, and switch DHCP on in the guest.",
+    remedy="azure.static_ip",
+    consent="static_ip",
+    codes=NETWORK,
+    explained_by=("dhcp_static_address",),
+)
+def azure_address_not_kept(facts: Facts, limits: Limits) -> Iterator[Seen]:
+    address = get(facts, "network.primary.address")
+    if get(facts, "network.dhcp.method") != "static" or not address:
+        return
+    for interface in items(facts, "azure.network"):
+        for entry in interface.get("configurations") or []:
+            if entry.get("address") == address and lower(entry.get("allocation")) == "dynamic":
+                fix = {"interface": interface.get("id"), "configuration": entry.get("name"), "address": address}
+                yield seen(fix=fix, address=address, interface=interface.get("name"), configuration=entry.get("name"))
+
+
+@finding(
+    severity="risk",
+    title="Security rules keep the VM from its resolver",
+    evidence="security group {group} on the {place}: rule {name} ({priority}) denies AzurePlatformDNS, the resolver of the VM",
+    action="Allow AzurePlatformDNS, or give the VM's network a resolver of its own.",
+    codes=NETWORK,
+)
+def azure_resolver_denied(facts: Facts, limits: Limits) -> Iterator[Seen]:
+    if not failed(facts):
+        return
+    for interface in items(facts, "azure.network"):
+        for group in interface.get("nsgs") or []:
+            told = {"group": group.get("name"), "place": "subnet" if group.get("on") == "subnet" else "network interface"}
             for rule in [] if interface.get("dns_servers") else group.get("rules") or []:
                 if lower(rule.get("access")) == "deny" and "azureplatformdns" in map(lower, rule.get("destinations") or []):
-                    yield seen("dns", severity=_weight(facts), name=rule.get("name"), priority=rule.get("priority"), **told)
+                    yield seen(severity=_weight(facts), name=rule.get("name"), priority=rule.get("priority"), **told)
 
 
 def _route(routes: Any, service: str, region: str) -> Mapping[str, Any] | None:

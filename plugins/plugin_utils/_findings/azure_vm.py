@@ -93,8 +93,31 @@ def azure_vm_replaced(facts: Facts, limits: Limits) -> Iterator[Seen]:
 )
 def azure_vm_not_running(facts: Facts, limits: Limits) -> Iterator[Seen]:
     """A stopped VM can be backed up, so that it is stopped matters only where that fails."""
-    if failed(facts) and power(facts) in (*STOPPED, "stopping", "deallocating") and not _runs_all_the_same(facts, limits):
+    other = _runs_all_the_same(facts, limits) or _shut_down_inside(facts)
+    if failed(facts) and power(facts) in (*STOPPED, "stopping", "deallocating") and not other:
         yield seen(power=power(facts), command=az("vm", "start", *vm_arguments(facts)))
+
+
+def _shut_down_inside(facts: Facts) -> bool:
+    """Say whether Azure calls the VM stopped, still allocated, and its guest was called and did not answer."""
+    return power(facts) == "stopped" and get(facts, "contact.reached") is False
+
+
+@finding(
+    severity="risk",
+    title="The VM was shut down from inside",
+    evidence="Azure calls the VM stopped, still allocated; {message}",
+    action="Start the VM, or deallocate it: Azure takes the state of a VM that was shut down from inside for a running one, and asks its agent.",
+    remedy="azure.power_state",
+    consent="power_state",
+    undoable=False,
+    codes=OFFLINE,
+    doc=STATES,
+)
+def azure_vm_shut_down_inside(facts: Facts, limits: Limits) -> Iterator[Seen]:
+    """Only what was tried counts: a guest that runs, though Azure calls it stopped, must not be deallocated."""
+    if failed(facts) and _shut_down_inside(facts):
+        yield seen(message=get(facts, "contact.message"), command=az("vm", "start", *vm_arguments(facts)))
 
 
 def _runs_all_the_same(facts: Facts, limits: Limits) -> bool:
@@ -206,14 +229,24 @@ def _agent_runs(facts: Facts) -> bool | None:
     },
     action="Look at the findings of connectivity first: the report goes to 168.63.129.16. Restart the agent. If Azure still calls it not "
     "ready after ten minutes, reapply the VM's model.",
+    remedy="azure.reapply",
+    undoable=False,
     codes=(*AGENT, "VMAgentStatusCommunicationError"),
     doc=AGENT_SUPPORT,
-    explained_by=("wireserver_unreachable", "hostgaplugin_unreachable", "agent_goal_state_errors", "agent_heartbeat_stale"),
+    explained_by=(
+        "agent_disable_marker",
+        "agent_service_stopped",
+        "wireserver_unreachable",
+        "hostgaplugin_unreachable",
+        "agent_goal_state_errors",
+        "agent_heartbeat_stale",
+    ),
 )
 def azure_agent_report_missing(facts: Facts, limits: Limits) -> Iterator[Seen]:
     if _not_ready(facts) and _agent_runs(facts):
         for piece in _reported(facts):
-            yield piece._replace(data={**piece.data, "command": az("vm", "reapply", *vm_arguments(facts))})
+            command = az("vm", "reapply", *vm_arguments(facts))
+            yield piece._replace(data={**piece.data, "command": command}, fix={"agent": True})
 
 
 @finding(
@@ -266,9 +299,11 @@ def azure_agent_not_provisioned(facts: Facts, limits: Limits) -> Iterator[Seen]:
     evidence="provisioning state {state}{reason}",
     action="Repair or remove the extension that failed, if one is named; else reapply the VM's model. What tells the causes apart is the reason: "
     "an extension, an allocation, the start of the system (OSProvisioning), or an update that broke off.",
+    remedy="azure.reapply",
+    undoable=False,
     codes=(*STATE, "OSProvisioningClientError", "AllocationFailed", "BCMCrpInternalError", "UserErrorCrpReportedUserError"),
     doc=STATES,
-    explained_by=("azure_extension_failed", "azure_extension_deleting"),
+    explained_by=("azure_backup_extension_broken", "azure_extension_failed", "azure_extension_deleting"),
 )
 def azure_provisioning_failed(facts: Facts, limits: Limits) -> Iterator[Seen]:
     if lower(get(facts, "azure.provisioning_state")) == "failed":
@@ -307,27 +342,15 @@ def _is_own(type_: Any) -> bool:
         "handler": "the agent reports {type} {version} as {status}{message}",
     },
     action="Read the message. Repair or remove the extension: one that failed can keep the VM in a failed state, and that keeps backups from "
-    "starting. Azure Backup installs its own extension again with the next backup.",
+    "starting. The backup extension of a VM with managed disks is not listed by Azure: remove it in the guest; the next backup installs it again.",
     codes=(*STATE, "ExtensionOperationFailedForManagedDisks", "VMAgentStatusCommunicationError", "VMRestorePointInternalError"),
 )
 def azure_extension_failed(facts: Facts, limits: Limits) -> Iterator[Seen]:
-    told = set()
+    told = {lower(extension.get("type")) for extension in _own_broken(facts)}
     for extension in items(facts, "azure.extensions"):
-        state = lower(extension.get("provisioning_state"))
-        if state == "failed" or (lower(extension.get("level")) == "error" and state != "deleting"):
+        if _is_broken(extension) and lower(extension.get("type")) not in told and lower(extension.get("provisioning_state")) != "deleting":
             told.add(lower(extension.get("type")))
-            yield seen(
-                "extension",
-                severity="blocker" if _is_own(extension.get("type")) and failed(facts) else None,
-                name=extension.get("name"),
-                type=extension.get("type"),
-                version=extension.get("version"),
-                state=extension.get("status") or extension.get("provisioning_state"),
-                message=_said(extension),
-                command=az(
-                    "vm", "extension", "delete", "--ids", "{0}/extensions/{1}".format(get(facts, "azure.id"), extension.get("name"))
-                ),
-            )
+            yield seen("extension", **_shown(facts, extension))
     for handler in items(facts, "azure.handlers"):
         if lower(handler.get("level")) == "error" and lower(handler.get("type")) not in told:
             yield seen(
@@ -338,6 +361,44 @@ def azure_extension_failed(facts: Facts, limits: Limits) -> Iterator[Seen]:
                 status=handler.get("status"),
                 message=_said(handler),
             )
+
+
+def _is_broken(extension: Mapping[str, Any]) -> bool:
+    return lower(extension.get("provisioning_state")) in ("failed", "deleting") or lower(extension.get("level")) == "error"
+
+
+def _own_broken(facts: Facts) -> list[Mapping[str, Any]]:
+    """Return the backup's own extension where Azure lists it, and it failed or is stuck in deletion."""
+    found = [entry for entry in items(facts, "azure.extensions") if _is_own(entry.get("type")) and _is_broken(entry)]
+    return found if failed(facts) else [entry for entry in found if lower(entry.get("provisioning_state")) != "deleting"]
+
+
+def _shown(facts: Facts, extension: Mapping[str, Any]) -> dict[str, Any]:
+    id_ = "{0}/extensions/{1}".format(get(facts, "azure.id"), extension.get("name"))
+    return {
+        "name": extension.get("name"),
+        "type": extension.get("type"),
+        "version": extension.get("version"),
+        "state": extension.get("status") or extension.get("provisioning_state"),
+        "message": _said(extension),
+        "command": az("vm", "extension", "delete", "--ids", id_),
+    }
+
+
+@finding(
+    severity="risk",
+    title="The backup extension failed or is stuck in deletion",
+    evidence="extension {name} ({type} {version}): {state}{message}",
+    action="Remove the extension: the next backup installs it anew. The agent does the removal, so it has to be ready.",
+    remedy="azure.remove_extension",
+    undoable=False,
+    codes=(*STATE, *STUCK, "ExtensionOperationFailedForManagedDisks", "VMAgentStatusCommunicationError"),
+    explained_by=("azure_agent_not_ready", "azure_agent_report_missing"),
+)
+def azure_backup_extension_broken(facts: Facts, limits: Limits) -> Iterator[Seen]:
+    """Only one that Azure lists can be removed there."""
+    for extension in _own_broken(facts):
+        yield seen(severity="blocker" if failed(facts) else None, **_shown(facts, extension))
 
 
 def _said(entry: Mapping[str, Any]) -> str:
@@ -360,7 +421,7 @@ def azure_extension_deleting(facts: Facts, limits: Limits) -> Iterator[Seen]:
     if not failed(facts):
         return
     for extension in items(facts, "azure.extensions"):
-        if lower(extension.get("provisioning_state")) == "deleting":
+        if lower(extension.get("provisioning_state")) == "deleting" and not _is_own(extension.get("type")):
             yield seen(
                 "extension",
                 name=extension.get("name"),
@@ -369,5 +430,5 @@ def azure_extension_deleting(facts: Facts, limits: Limits) -> Iterator[Seen]:
                     "vm", "extension", "delete", "--ids", "{0}/extensions/{1}".format(get(facts, "azure.id"), extension.get("name"))
                 ),
             )
-    if code_of(facts) in STUCK:
+    if code_of(facts) in STUCK and not _own_broken(facts):
         yield seen("code", message=get(facts, "azure.backup.error.message"))

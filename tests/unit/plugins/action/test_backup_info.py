@@ -11,6 +11,7 @@ from ansible_collections.vmbackup.azure.lab.arm import fleet as fleet_
 from ansible_collections.vmbackup.azure.lab.arm import server, tls
 from ansible_collections.vmbackup.azure.plugins.action import backup_info
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm import credentials, options
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import REMEDIES
 from ansible_collections.vmbackup.azure.tests.unit.plugins.ansible_programs import CORES, ROOT, Program
 
 yaml = pytest.importorskip("yaml")
@@ -149,3 +150,6 @@ def test_the_least_role_and_the_variables_are_documented():
     vm = {**machine.empty("/subscriptions/s/x"), "private_addresses": ["10.0.0.4"]}
     for name in hosts.variables_of(vm):
         assert "`{0}`".format(name) in text or name == "vmbackup_error_number", name
+    for remedy in REMEDIES:
+        if remedy.phase != "guest":
+            assert "| `{0}` | `Microsoft.".format(remedy.name) in text, "the right that {0} needs".format(remedy.name)

@@ -69,6 +69,13 @@ def test_causes_choose():
     ]
 
 
+def test_a_last_resort_is_left_alone_where_the_guest_explains_it():
+    missing = found("azure_agent_report_missing", "azure", agent=True)
+    assert names(plan([missing])) == ["azure.reapply"] and plan([missing])[0]["fix"] == {"agent": True}
+    assert plan([dict(missing, explained_by=["agent_disable_marker"])]) == []
+    assert names(plan([dict(missing, explained_by=["azure_extension_failed"])])) == ["azure.reapply"]
+
+
 def test_a_finding_without_a_remedy_is_nobodys():
     assert plan([found("agent_version_old_no_package")]) == []
     assert _remedies.unknown(["agent.service", "agent.nothing"]) == ["agent.nothing"]
@@ -98,7 +105,7 @@ def test_table_and_findings_agree():
         if row.remedy:
             served.setdefault(row.remedy, set()).add(row.on)
             consents.setdefault(row.remedy, set()).update({row.consent} - {None})
-    own = [remedy for remedy in REMEDIES if remedy.name != _remedies.RESTART]
+    own = [remedy for remedy in REMEDIES if remedy.name not in (_remedies.RESTART, _remedies.BACKUP)]
     assert {name: set(served[name]) for name in served} == {remedy.name: set(remedy.on) for remedy in own}
     for remedy in own:
         assert {_remedies.CONSENT_PREFIX + name for name in remedy.consents} == consents[remedy.name], remedy.name
@@ -107,5 +114,6 @@ def test_table_and_findings_agree():
 @pytest.mark.parametrize("remedy", REMEDIES, ids=[remedy.name for remedy in REMEDIES])
 def test_rows_are_whole(remedy):
     assert remedy.cause in _remedies.CAUSES and remedy.phase in _remedies.PHASES and set(remedy.on) <= set(_remedies.SYSTEMS)
+    assert (remedy.phase == "guest") == (_remedies.AZURE not in remedy.on)
     assert set(remedy.areas) <= set(AREAS) and set(remedy.consents) <= set(_remedies.CONSENTS)
     assert remedy.title[0].isupper() and not remedy.title.endswith(".")

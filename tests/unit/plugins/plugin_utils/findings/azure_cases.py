@@ -24,6 +24,7 @@ AGENT_DOWN = {
     "agent/processes": {"daemon": [], "handler": []},
 }
 NO_GUEST = {"system": REMOVED, "agent": REMOVED, "extension": REMOVED, "network": REMOVED, "load": REMOVED}
+SILENT = {"contact": {"reached": False, "message": "the guest did not answer: timed out"}}
 EXTENSION = {
     "name": "Script",
     "type": "Microsoft.Azure.Extensions.CustomScript",
@@ -72,6 +73,12 @@ def routes(*made):
     return {"azure/network/0/routes": list(made)}
 
 
+def by_hand(allocation):
+    """Return a guest whose address is set by hand, and how Azure has it."""
+    entry = {"name": "ipconfig1", "address": "10.0.0.9", "allocation": allocation}
+    return {"network/dhcp/method": "static", "network/primary/address": "10.0.0.9", "azure/network/0/configurations": [entry]}
+
+
 CLOSED = {"azure/network/0/default_outbound_access": False, "azure/network/0/load_balanced": False}
 
 
@@ -101,6 +108,12 @@ CASES = {
         "fires": [both(NO_GUEST, FAILED, {"azure/power_state": "deallocated"}), both(FAILED, {"azure/power_state": "stopped", "system/uptime_s": 10})],
         "not": [both(NO_GUEST, {"azure/power_state": "deallocated"}), both(FAILED, {"azure/power_state": "starting"})],
         "missing": [both(FAILED, {"azure/power_state": None}), both(FAILED, {"azure/power_state": "unknown"})],
+    },
+    "azure_vm_shut_down_inside": {
+        "fires": [both(NO_GUEST, FAILED, SILENT, {"azure/power_state": "stopped"})],
+        "not": [both(NO_GUEST, SILENT, {"azure/power_state": "stopped"}), both(NO_GUEST, FAILED, SILENT, {"azure/power_state": "deallocated"})],
+        # A guest that nobody called may run: it must not be deallocated.
+        "missing": [both(NO_GUEST, FAILED, {"azure/power_state": "stopped"}), both(NO_GUEST, FAILED, SILENT, {"azure/power_state": None})],
     },
     "azure_vm_replaced": {
         "fires": [error("UserErrorVmNotFoundV2"), error("ResourceNotFound")],
@@ -177,10 +190,32 @@ CASES = {
         "not": [extension(), extension(level="Warning"), extension(provisioning_state="Deleting", level="Error")],
         "missing": [extension(provisioning_state=None, level=None), {"azure/extensions": []}],
     },
+    "azure_backup_extension_broken": {
+        "fires": [extension(type=OWN, provisioning_state="Failed"), both(FAILED, extension(type=OWN, provisioning_state="Deleting"))],
+        "not": [extension(type=OWN), extension(provisioning_state="Failed"), extension(type=OWN, provisioning_state="Deleting")],
+        "missing": [extension(type=None, provisioning_state="Failed"), extension(type=OWN, provisioning_state=None, level=None)],
+    },
     "azure_extension_deleting": {
         "fires": [both(FAILED, extension(provisioning_state="Deleting")), error("ExtensionStuckInDeletionState")],
         "not": [extension(provisioning_state="Deleting"), both(FAILED, extension(provisioning_state="Updating"))],
         "missing": [both(FAILED, extension(provisioning_state=None))],
+    },
+    "azure_address_not_kept": {
+        "fires": [by_hand("Dynamic")],
+        "not": [
+            by_hand("Static"),
+            both(by_hand("Dynamic"), {"network/dhcp/method": "dhcp"}),
+            both(by_hand("Dynamic"), {"network/primary/address": "10.9.9.9"}),
+        ],
+        "missing": [by_hand(None), both(by_hand("Dynamic"), {"network/dhcp/method": None}), both(by_hand("Dynamic"), NO_GUEST)],
+    },
+    "azure_resolver_denied": {
+        "fires": [both(FAILED, rules(rule(destinations=["AzurePlatformDNS"], ports=["53"], protocol="udp")))],
+        "not": [
+            rules(rule(destinations=["AzurePlatformDNS"])),
+            both(FAILED, rules(rule(destinations=["AzurePlatformDNS"], ports=["53"])), {"azure/network/0/dns_servers": ["10.0.0.53"]}),
+        ],
+        "missing": [both(FAILED, {"azure/network/0/nsgs": []}), both(FAILED, {"azure/network": []})],
     },
     "azure_security_rule_denies": {
         "fires": [
@@ -190,7 +225,6 @@ CASES = {
             both(FAILED, rules(rule(100, "Allow", destinations=["10.0.0.0/8", "VirtualNetwork"]), rule())),
             both(FAILED, rules(rule(100, "Allow", ports=["80"]), rule())),
             both(FAILED, rules(rule(100, "Allow", destinations=["Storage"]), rule(200, "Allow", destinations=["AzureBackup"]), rule())),
-            both(FAILED, rules(rule(destinations=["AzurePlatformDNS"], ports=["53"], protocol="udp"))),
         ],
         "not": [
             rules(rule()),
@@ -199,7 +233,6 @@ CASES = {
             both(FAILED, rules(rule(protocol="udp"))),
             both(FAILED, rules(rule(sources=["10.9.0.0/16"]))),
             both(FAILED, rules(rule(destinations=["VirtualNetwork", "10.0.0.0/8"]))),
-            both(FAILED, rules(rule(destinations=["AzurePlatformDNS"], ports=["53"])), {"azure/network/0/dns_servers": ["10.0.0.53"]}),
         ],
         "missing": [
             # An allowance for single addresses, or for a group of applications, may be what the VM uses.
@@ -350,6 +383,7 @@ CASES = {
 }  # fmt: skip
 # What a case brings beside its own finding.
 COMPANIONS = {
+    "azure_address_not_kept": {"dhcp_static_address"},
     "azure_agent_not_ready": {"agent_service_stopped"},
     "azure_agent_status_stale": {"agent_service_stopped"},
     "azure_agent_not_provisioned": {"azure_agent_not_ready"},

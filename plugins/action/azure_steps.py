@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a run of the playbooks does in Azure, one phase for all its hosts. What the hosts' diagnoses say is read from their variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.utils.display import Display
+from ansible_collections.vmbackup.azure.plugins.action.diagnose import vm_of
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm import errors
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.options import ARGUMENTS
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.act import phases
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure_action import (
+    BACKUP_SPEC,
+    AzureAction,
+    backup_options,
+    entry_diff,
+    noted,
+    plain,
+)
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._unsafe import untrusted
+
+display = Display()
+SPEC = {
+    **ARGUMENTS,
+    **BACKUP_SPEC,
+    "phase": {"type": "str", "required": True, "choices": ["before", "look", "after", "undo"]},
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "directory": {"type": "path"},
+    "max_failures": {"type": "int", "default": 3},
+    "backup": {"type": "str", "default": "repaired", "choices": list(phases.CHOICES)},
+    "causes": {"type": "list", "elements": "str", "default": ["azure"]},
+}
+# Where the results of this module are registered; what it did before counts among what was done on a host.
+EARLIER = ("vmbackup_azure_before", "vmbackup_azure_after")
+
+
+def member(host: str, variables: Any) -> phases.Member | None:
+    """Return a host of the run; None where no VM is known of it."""
+    vm = vm_of({**{name: variables.get(name) for name in ("vmbackup_azure", "vmbackup_azure_look")}, "inventory_hostname": host})
+    if vm is None:
+        return None
+    before, after = (plain(variables.get(name) or {}) for name in ("vmbackup_before", "vmbackup_after"))
+    actions = plain(variables.get("vmbackup_actions") or []) + plain(variables.get("vmbackup_failures") or [])
+    for name in EARLIER:
+        actions += plain(((variables.get(name) or {}).get("hosts") or {}).get(host) or [])
+    return phases.Member(
+        host, vm, before, after, actions, bool(variables.get("vmbackup_lost")), plain(variables.get("vmbackup_never") or [])
+    )
+
+
+class ActionModule(AzureAction):
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validation, options = self.validate_argument_spec(SPEC)
+        hostvars = task_vars["hostvars"]
+        # The raw form leaves out templating: these variables are results, not templates.
+        get = getattr(hostvars, "raw_get", hostvars.__getitem__)
+        known = [member(host, get(host)) for host in options["hosts"] if host in hostvars]
+        members = [one for one in known if one is not None]
+        done: dict[str, Any] = {"hosts": {}, "vms": {}, "problem": None, "requests": {}}
+        if members:
+            try:
+                self._phase(members, options, done)
+            except errors.AzureError as error:
+                # The guests' repairs and the report go on all the same.
+                done["problem"] = "In Azure nothing more was done: {0}".format(error)
+                display.warning(done["problem"])
+        entries = [entry for results in done["hosts"].values() for entry in results]
+        result.update(untrusted(done))
+        result["changed"] = any(entry["changed"] for entry in entries)
+        result["again"] = sorted({entry["host"] for entry in entries if entry["changed"]})
+        if self._task.diff:
+            result["diff"] = untrusted([diff for entry in entries for diff in entry_diff(entry)])
+        return result
+
+    def _phase(self, members: list[phases.Member], options: dict[str, Any], done: dict[str, Any]) -> None:
+        """Do one phase. Nobody signs in where there is nothing to do."""
+        run = self.as_run(options, options["directory"])
+        chosen = backup_options(options)
+        phase, which = options["phase"], options["backup"] if "azure" in options["causes"] else "none"
+        if not phases.anything(phase, members, which, run.check):
+            return
+        with self.open(options) as client:
+            if phase == "undo":
+                done["hosts"] = phases.undo(client, members, run, noted(options["directory"]))
+            elif phase == "look":
+                done["vms"] = phases.look(client, phases.changed(members), run)
+            else:
+                done["hosts"] = phases.repair(client, phase, members, run)
+            if phase == "after":
+                for host, entries in phases.back_up(client, members, which, chosen, run).items():
+                    done["hosts"].setdefault(host, []).extend(entries)
+            done["requests"] = dict(client.counts.requests)

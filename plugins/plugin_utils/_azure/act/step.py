@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""How a remedy is carried out in Azure: look, write once, look again. A write is never repeated on a guess."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm import errors
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.client import Client
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure import values
+
+# Answers that say that nothing was done, since something else is at work on the resource: looked at and planned anew, so often and after so long.
+BUSY = ("RetryableError", "AnotherOperationInProgress", "RetryableErrorDueToAnotherOperation", "OperationNotAllowedOnVMImage", "Conflict")
+ROUNDS, ROUND_S = 3, 10.0
+# How long a change may take to show itself, and how often is looked.
+PROOF_S, PROOF_POLL_S = 60.0, 5.0
+# One resource, then so many percent of them.
+BATCHES = (0, 10, 100)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A VM that something is to be done on: the caller's name of it, the VM as the package describes it, and what its findings ask for."""
+
+    host: str
+    vm: Mapping[str, Any]
+    fix: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Write:
+    """One request that changes one property of one resource."""
+
+    method: str
+    path: str
+    version: str
+    resource: str
+    name: str
+    old: Any
+    new: Any
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found on a resource: what to write, or why nothing is written. text is a sentence for people, in both cases.
+
+    seen: whether what is wanted is there. waits: something else is at work, so that another run may do it. failed: it cannot be done.
+    undo: how it can be taken back. settled: what an operation that succeeded promises is there, though it was there before as well.
+    """
+
+    text: str
+    writes: Sequence[Write] = ()
+    seen: bool = False
+    waits: bool = False
+    failed: bool = False
+    undo: str | None = None
+    settled: bool = False
+
+
+@dataclass
+class Run:
+    """How this run goes: in check mode nothing is written. The clocks are the caller's, so that tests have their own."""
+
+    check: bool = False
+    wait_s: float = 900.0
+    most_failures: int = 3
+    keep: Callable[[Mapping[str, Any]], None] = field(default=lambda entry: None, repr=False)
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    wall: Callable[[], float] = field(default=time.time, repr=False)
+
+    def now(self, client: Client) -> datetime:
+        """Return the time by Azure's clock."""
+        return datetime.fromtimestamp(self.wall() - (client.clock_skew_s or 0.0), timezone.utc)
+
+
+class Step(Protocol):
+    """A remedy."""
+
+    remedy: str
+
+    def resource(self, target: Target) -> str:
+        """Return the resource that the change is made on; VMs that share one are one group."""
+
+    def look(self, client: Client, targets: Sequence[Target], run: Run) -> Look:
+        """Read the resource, and say what is to be written for a group."""
+
+
+def outcome(step: Step, target: Target, text: str, **more: Any) -> dict[str, Any]:
+    """Return what a remedy did on one VM, as the report takes it."""
+    plain: dict[str, Any] = {
+        "host": target.host,
+        "vm_id": target.vm.get("id"),
+        "remedy": step.remedy,
+        "text": text,
+        "changed": False,
+        "deferred": False,
+        "failed": False,
+        "proved": False,
+        "changes": [],
+        "undo_point": None,
+    }
+    return {**plain, **more}
+
+
+def carry_out(client: Client, step: Step, targets: Sequence[Target], run: Run) -> list[dict[str, Any]]:
+    """Carry a remedy out on VMs: groups that share a resource are dealt with at once with others, in batches, until too many failed."""
+    groups: dict[str, list[Target]] = {}
+    for target in targets:
+        groups.setdefault(values.key(step.resource(target)), []).append(target)
+    waiting, failed = list(groups.values()), 0
+    done: list[dict[str, Any]] = []
+    for batch in BATCHES:
+        size = max(1, math.ceil(len(groups) * batch / 100))
+        now, waiting = waiting[:size], waiting[size:]
+        if failed > run.most_failures:
+            waiting = now + waiting
+            break
+        for group, result in client.at_once(lambda group: _group(client, step, group, run), now):
+            if isinstance(result, (errors.AuthenticationError, errors.ConfigurationError)) and not done:
+                raise result  # it is no matter of one VM
+            results = [outcome(step, one, str(result), failed=True) for one in group] if isinstance(result, errors.AzureError) else result
+            failed += any(entry["failed"] for entry in results)
+            done += results
+    text = "Not started: this had failed on {0} resources before, and vmbackup_max_failures is {1}. Read why, then run this again."
+    done += [outcome(step, target, text.format(failed, run.most_failures), deferred=True) for group in waiting for target in group]
+    return done
+
+
+def _group(client: Client, step: Step, group: Sequence[Target], run: Run) -> list[dict[str, Any]]:
+    """Deal with the VMs of one resource."""
+    try:
+        look = step.look(client, group, run)
+    except errors.NotFound as error:
+        return [outcome(step, target, "It is not there any more: {0}".format(error), failed=True) for target in group]
+    if not look.writes:
+        more: dict[str, Any] = {"deferred": look.waits, "failed": look.failed, "proved": look.seen}
+        return [outcome(step, target, look.text, **more) for target in group]
+    changes = [change(write) for write in look.writes]
+    if run.check:
+        return [outcome(step, target, look.text, changed=True, changes=changes) for target in group]
+    text, proved, changed, failed = _written(client, step, group, look, run)
+    more = {"changed": changed, "failed": failed, "proved": proved, "changes": changes if changed else []}
+    more["undo_point"] = look.undo if changed else None
+    return [outcome(step, target, text, **more) for target in group]
+
+
+def change(write: Write) -> dict[str, Any]:
+    return {"resource": write.resource, "property": write.name, "old": write.old, "new": write.new}
+
+
+def _written(client: Client, step: Step, group: Sequence[Target], look: Look, run: Run) -> tuple[str, bool, bool, bool]:
+    """Write what a look asks for; return (sentence, whether it was seen afterwards, changed, failed)."""
+    first = look.text
+    for round_ in range(ROUNDS):
+        trouble = _sent(client, step, look, run)
+        if trouble is None or not _is_busy(trouble) or round_ + 1 == ROUNDS:
+            break
+        run.sleep(ROUND_S)
+        look = step.look(client, group, run)
+        if not look.writes:
+            return "{0} Something else was at work: {1}".format(look.text, trouble), look.seen, False, not look.seen
+    refused = trouble is not None and is_refused(trouble)
+    seen = None if refused else _proof(client, step, group, run, trouble is None)
+    if trouble is None:
+        if seen is not None and (seen.seen or seen.settled):
+            return first, True, True, False
+        return "{0} Azure took it, but does not show it after {1:.0f} s. Run this again.".format(first, PROOF_S), False, True, True
+    if refused:
+        return "{0} Azure refused it, and nothing was changed: {1}{2}".format(first, trouble, _advice(trouble)), False, False, True
+    if seen is not None and seen.seen:
+        return "{0} Azure shows it, though: {1}".format(first, trouble), True, True, False
+    text = "{0} Whether it was done is not known: {1} Azure does not show it, and it was not sent again. Run this again."
+    return text.format(first, trouble), False, False, True
+
+
+def _sent(client: Client, step: Step, look: Look, run: Run) -> errors.AzureError | None:
+    """Send what a look asks for, one after the other, each kept before; return what went wrong."""
+    for write in look.writes:
+        entry = {"remedy": step.remedy, "at": values.iso(run.now(client)), **change(write)}
+        run.keep({**entry, "state": "begun"})
+        try:
+            client.wait(client.write(write.method, write.path, write.version, write.body, write.headers), run.wait_s)
+        except errors.AzureError as error:
+            run.keep({**entry, "state": "refused" if is_refused(error) else "unknown"})
+            return error
+        run.keep({**entry, "state": "done"})
+    return None
+
+
+def _proof(client: Client, step: Step, group: Sequence[Target], run: Run, succeeded: bool) -> Look | None:
+    """Look until what was wanted is there, bounded; None where nobody could look, and where the resource is gone."""
+    until = run.clock() + PROOF_S
+    seen = None
+    while True:
+        try:
+            seen = step.look(client, group, run)
+        except errors.AzureError:
+            seen = None
+        if (seen is not None and (seen.seen or (succeeded and seen.settled))) or run.clock() + PROOF_POLL_S > until:
+            return seen
+        run.sleep(PROOF_POLL_S)
+
+
+def _is_busy(error: errors.AzureError) -> bool:
+    return error.status == 412 or (error.status in (409, 429) and error.code in BUSY)
+
+
+def is_refused(error: errors.AzureError) -> bool:
+    """Say whether an error proves that nothing was done: an answer to the write itself with a reason of Azure's own."""
+    if isinstance(error, (errors.OperationFailed, errors.TransportError)):
+        return False
+    return isinstance(error, (errors.BudgetExhausted, errors.AuthenticationError, errors.ReadOnly, errors.ConfigurationError)) or bool(
+        error.status is not None and 400 <= error.status < 500 and error.status != 408 and error.code
+    )
+
+
+def _advice(error: errors.AzureError) -> str:
+    if error.code == "ScopeLocked":
+        return " Remove the lock that it names, or leave it to the person who set it."
+    return " The rights that each remedy needs are in docs/azure.md." if error.status == 403 else ""
+
+
+def kept(entry: Mapping[str, Any]) -> str:
+    """Return an entry of what is kept as one line."""
+    return json.dumps(entry, sort_keys=True, default=str)
