@@ -57,18 +57,18 @@ main() {
 
 # The collections that ours needs, taken out of the package `ansible` of PyPI, so that no Galaxy server is needed.
 needed() {
-    local recipe='ansible==12.3.0 ansible.windows' wheel
+    local recipe='ansible==12.3.0 ansible.windows awx.awx' wheel
     [ "$(cat "$cache/needed/recipe" 2>/dev/null)" = "$recipe" ] && return 0
-    say "Fetching ansible.windows"
+    say "Fetching ansible.windows and awx.awx"
     rm -rf "$cache/needed" "$cache/wheel"
-    "$cache/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: -d "$cache/wheel" "${recipe% *}"
+    "$cache/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: -d "$cache/wheel" "${recipe%% *}"
     for wheel in "$cache"/wheel/ansible-*.whl; do
         "$cache/venv/bin/python" - "$wheel" "$cache/needed" <<'END'
 import sys
 import zipfile
 
 with zipfile.ZipFile(sys.argv[1]) as wheel:
-    wheel.extractall(sys.argv[2], [name for name in wheel.namelist() if name.startswith("ansible_collections/ansible/windows/")])
+    wheel.extractall(sys.argv[2], [name for name in wheel.namelist() if name.startswith(("ansible_collections/ansible/windows/", "ansible_collections/awx/awx/"))])
 END
     done
     rm -rf "$cache/wheel"
