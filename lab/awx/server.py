@@ -89,6 +89,8 @@ class Awx(http.server.ThreadingHTTPServer):
             raise Refused(404, {"detail": "The requested resource could not be found."})
         if parts[0] == "me":
             return 200, {"count": 1, "next": None, "results": [{"id": 1, "username": "admin", "is_superuser": True}]}
+        if parts[0] == "config":
+            return 200, {"version": self.version, "license_info": {"license_type": "open"}}
         kind = parts[0]
         if kind == "unified_job_templates":
             return self.listed([(k, item) for k in UNIFIED for item in self.store.objects[k].values()], query)
@@ -229,6 +231,8 @@ class Awx(http.server.ThreadingHTTPServer):
             related["update"] = url + "update/"
             if item.get("_update"):
                 summary["current_update"] = {"id": item["_update"]}
+        if item.get("organization") is not None:
+            summary["organization"] = {"id": item["organization"], "name": self.store.get("organizations", item["organization"])["name"]}
         if kind == "workflow_job_template_nodes" and item["unified_job_template"] is not None:
             other, _template = self.store.unified(item["unified_job_template"])
             related["unified_job_template"] = "{0}{1}/{2}/".format(self.api, other, item["unified_job_template"])
