@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 def run(*command, **options):
     env = dict(os.environ, PATH=BIN + ":" + os.environ["PATH"], ANSIBLE_NOCOLOR="1")
+    env.pop("PYTHONPATH", None)  # the collection would count as installed
     done = subprocess.run(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
     assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout
