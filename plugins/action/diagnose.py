@@ -8,7 +8,7 @@ import json
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.vmbackup.azure.plugins.module_utils._facts import argument_spec
-from ansible_collections.vmbackup.azure.plugins.plugin_utils import _remedies
+from ansible_collections.vmbackup.azure.plugins.plugin_utils import _approval, _remedies
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._collect import collect
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._engine import WISHES, evaluate, note_on_error_code
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._thresholds import merged
@@ -22,6 +22,7 @@ OPTIONS = {
     "thresholds": {"type": "dict", "default": {}},
     "allow": {"type": "dict", "default": {}},
     "never": {"type": "list", "elements": "str", "default": []},
+    "approved": {"type": "dict", "options": {"plan": {"type": "dict"}, "hash": {"type": "str"}}},
     "causes": {"type": "list", "elements": "str", "default": list(_remedies.CAUSES), "choices": list(_remedies.CAUSES)},
     "vss_backup_type": {"type": "str", "default": "unset", "choices": ["copy_only", "full", "unset"]},
     "vss_article": {"type": "str", "default": "2025-11", "choices": ["2025-11", "2016-10"]},
@@ -101,7 +102,7 @@ class ActionModule(ActionBase):
                     "There are no facts of Azure for this host ({0}), and the guest was not to be contacted. Use the inventory plugin "
                     "vmbackup.azure.failed_backups, or let the guest be contacted.".format(VM)
                 )
-            result.update(changed=False, contacted=False, reason=reason, **self._decided({}, vm, options))
+            result.update(changed=False, contacted=False, reason=reason, **self._decided({}, vm, options, task_vars))
             return result
         own = {key: value for key, value in options.items() if key not in OPTIONS and value is not None}
         own["candidate_below"] = self._task.args.get("candidate_below", limits["minimum_linux_agent"])
@@ -110,10 +111,10 @@ class ActionModule(ActionBase):
             result.update(collected)
             if vm is not None:  # what Azure knows of a guest that does not answer is what is left
                 contact = {"reached": not collected.get("unreachable"), "message": collected.get("msg")}
-                result.update(contacted=True, **self._decided({"contact": contact}, vm, options))
+                result.update(contacted=True, **self._decided({"contact": contact}, vm, options, task_vars))
             return result
         facts = collected["ansible_facts"]["vmbackup"]
-        result.update(changed=False, contacted=True, ansible_facts={"vmbackup": facts}, **self._decided(facts, vm, options))
+        result.update(changed=False, contacted=True, ansible_facts={"vmbackup": facts}, **self._decided(facts, vm, options, task_vars))
         for key in ("warnings", "deprecations"):
             if collected.get(key):
                 result[key] = collected[key]
@@ -129,7 +130,7 @@ class ActionModule(ActionBase):
             return {"unreachable": True, "changed": False, "msg": str(error)}
 
     @staticmethod
-    def _decided(facts, vm, options):
+    def _decided(facts, vm, options, task_vars):
         """Return findings, remedies and note."""
         given = facts if vm is None else {"schema_version": 1, **facts, "azure": vm}
         try:
@@ -140,9 +141,18 @@ class ActionModule(ActionBase):
         allow = dict(options["allow"])
         if options["verbose_logging"] == "off":  # choosing it is the consent
             allow["vmbackup_allow_verbose_logging_off"] = True
+        remedies = _remedies.plan(findings, allow, options["never"], options["causes"], kind or _remedies.LINUX)
+        if options["approved"] is not None:
+            given, sealed = options["approved"].get("plan"), options["approved"].get("hash")
+            try:
+                remedies = _approval.restricted(
+                    remedies, task_vars["inventory_hostname"], json.loads(json.dumps(given, default=str)), sealed
+                )
+            except ValueError as error:
+                raise AnsibleActionFail(str(error)) from error
         decided = {
             "findings": findings,
-            "remedies": _remedies.plan(findings, allow, options["never"], options["causes"], kind or _remedies.LINUX),
+            "remedies": remedies,
             "note": note_on_error_code(findings, options["error_code"], kind, guest="system" in facts, azure=vm is not None),
         }
         return decided if vm is None else untrusted({**decided, "azure": shown(vm)})

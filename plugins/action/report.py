@@ -14,6 +14,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.vmbackup.azure.plugins.plugin_utils import _approval
 from ansible_collections.vmbackup.azure.plugins.plugin_utils import _report as report_
 
 display = Display()
@@ -107,8 +108,12 @@ class ActionModule(ActionBase):
             ) from error
         self.show(report, paths["html"])
         problem = report_.failure(report)
+        plan = {host: _approval.of_host((record.get("before") or {}).get("remedies")) for host, record in sorted(records.items())}
+        plan = {host: entries for host, entries in plan.items() if entries}
         result.update(
             changed=False,
+            plan=plan,
+            plan_hash=_approval.seal(plan),
             headline=report_.headline(report),
             counts=report["counts"],
             troubled=report["troubled"],

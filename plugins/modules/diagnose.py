@@ -43,6 +43,18 @@ options:
     type: list
     elements: str
     default: []
+  approved:
+    description:
+      - A plan that somebody approved, as M(vmbackup.azure.report) returned it, with its hash. Only what it says is planned then, and only where
+        the guest is still as it was. Only used to work out RV(remedies).
+    type: dict
+    suboptions:
+      plan:
+        description: The plan, by host.
+        type: dict
+      hash:
+        description: Its hash.
+        type: str
   causes:
     description: Causes whose remedies are to be done. Only used to work out RV(remedies).
     type: list
@@ -263,6 +275,10 @@ remedies:
     never:
       description: Whether O(never) names it.
       returned: success
+      type: bool
+    not_approved:
+      description: Whether it would be planned, but is not in the plan of O(approved). Returned only with that.
+      returned: when a plan was given
       type: bool
     planned:
       description: Whether it is allowed and answers one of O(causes).

@@ -119,6 +119,10 @@ ansible_facts:
               description: Seconds since the guest started.
               returned: always
               type: float
+            utc_offset_s:
+              description: Seconds that the guest's local time is ahead of UTC at the moment.
+              returned: always
+              type: float
             fips:
               description: FIPS mode is on.
               returned: always

@@ -58,6 +58,16 @@ headline:
   returned: always
   type: str
   sample: "5 hosts: 1 left over, 1 repaired, 3 healthy."
+plan:
+  description: What is, or was, planned on each host, with a digest of all that would be written and of what was seen before.
+  returned: always
+  type: dict
+  sample: {"web1": {"agent.service": "3f0c8b6a1d2e4f50"}}
+plan_hash:
+  description: Hash of RV(plan), so that an approval is of this plan and no other.
+  returned: always
+  type: str
+  sample: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 counts:
   description: Number of hosts by status.
   returned: always

@@ -254,6 +254,7 @@ function Read-System {
         privileged = $principal.IsInRole([System.Security.Principal.WindowsBuiltInRole]::Administrator) -or $identity.IsSystem
         oem_code_page = [cultureinfo]::InstalledUICulture.TextInfo.OEMCodePage
         uptime_ms = $null
+        utc_offset_s = [int][System.TimeZoneInfo]::Local.GetUtcOffset([DateTime]::UtcNow).TotalSeconds
     }
     if ($env:PROCESSOR_ARCHITEW6432) { $raw.system.architecture = $env:PROCESSOR_ARCHITEW6432 }
     if ($null -ne $native) { $raw.system.uptime_ms = [long]$native::GetTickCount64() }

@@ -126,6 +126,8 @@ def _next(
         failed = [entry for entry in actions if entry["remedy"] == remedy and entry["failed"]]
         if failed:
             return "left", "The repair {0} failed. {1}".format(remedy, action), None
+        if any(entry["outside"] for entry in actions if entry["remedy"] == remedy):
+            return "deferred", "Run this again inside of the maintenance window.", command("remediate", host, run["inventory"])
         waits = [entry for entry in actions if entry["remedy"] in (remedy, "agent.restart") and entry["deferred"]]
         if any(entry["side"] == "azure" for entry in waits):
             return "deferred", "Run this again: {0}".format(waits[0]["text"]), command("remediate", host, run["inventory"])
@@ -142,6 +144,12 @@ def _next(
         return "left", "There is no automatic repair for this yet. {0}".format(action), None
     if answers.get(remedy, {}).get("never"):
         return "left", "Not repaired, since vmbackup_never names {0}. {1}".format(remedy, action), None
+    if answers.get(remedy, {}).get("not_approved"):
+        return (
+            "left",
+            "Not in the plan that was approved, so it was not done. {0}".format(action),
+            command("remediate", host, run["inventory"]),
+        )
     if answers.get(remedy, {}).get("allowed") and finding["id"] in _list(answers[remedy].get("findings")):
         return "left", "The tags of this run left it out.", command("remediate", host, run["inventory"])
     if finding.get("consent"):
@@ -215,6 +223,7 @@ def _actions(record: dict[str, Any]) -> list[dict[str, Any]]:
                 "text": text(entry.get("text"), 1200) or "",
                 "changed": bool(entry.get("changed")),
                 "deferred": bool(entry.get("deferred")),
+                "outside": bool(entry.get("outside")),
                 "failed": bool(entry.get("failed")),
                 "restart": bool(entry.get("restart")),
                 "undo_point": text(entry.get("undo_point")),
@@ -250,6 +259,8 @@ def _status(host: dict[str, Any], run: dict[str, Any]) -> tuple[Any, ...]:
     failed = [entry["text"] for entry in host["actions"] if entry["failed"]]
     if failed:
         return "failed", " ".join(failed)
+    if any(entry["outside"] for entry in host["actions"]):
+        return "deferred", "It was outside of the maintenance window, so nothing was changed then."
     # A backup that is not started now changes nothing of what was repaired.
     waits = [entry for entry in host["actions"] if entry["deferred"] and entry["remedy"] != BACKUP]
     if waits:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: vmbackup.azure contributors
-# Set up what a target needs: setup.sh [main|cores|python36]... Kept in .cache until its recipe changes.
+# Set up what a target needs: setup.sh [main|cores|fleet|python36]... Kept in .cache until its recipe changes.
 set -euo pipefail
 export LC_ALL=C.UTF-8 # Python 3.6 cannot unpack names beyond ASCII in the locale C
 cd "$(dirname "$0")/../.."
@@ -57,18 +57,18 @@ main() {
 
 # The collections that ours needs, taken out of the package `ansible` of PyPI, so that no Galaxy server is needed.
 needed() {
-    local recipe='ansible==12.3.0 ansible.windows' wheel
+    local recipe='ansible==12.3.0 ansible.windows awx.awx' wheel
     [ "$(cat "$cache/needed/recipe" 2>/dev/null)" = "$recipe" ] && return 0
-    say "Fetching ansible.windows"
+    say "Fetching ansible.windows and awx.awx"
     rm -rf "$cache/needed" "$cache/wheel"
-    "$cache/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: -d "$cache/wheel" "${recipe% *}"
+    "$cache/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: -d "$cache/wheel" "${recipe%% *}"
     for wheel in "$cache"/wheel/ansible-*.whl; do
         "$cache/venv/bin/python" - "$wheel" "$cache/needed" <<'END'
 import sys
 import zipfile
 
 with zipfile.ZipFile(sys.argv[1]) as wheel:
-    wheel.extractall(sys.argv[2], [name for name in wheel.namelist() if name.startswith("ansible_collections/ansible/windows/")])
+    wheel.extractall(sys.argv[2], [name for name in wheel.namelist() if name.startswith(("ansible_collections/ansible/windows/", "ansible_collections/awx/awx/"))])
 END
     done
     rm -rf "$cache/wheel"
@@ -86,6 +86,12 @@ for part in "${@:-main}"; do
                 say "SKIPPED core-2.21: ansible-core 2.21 needs Python 3.12, and neither the system nor pyenv has it."
             fi
             ;;
+        # What runs the collection elsewhere: event-driven, in an execution environment, by ansible-runner.
+        fleet)
+            command -v java >/dev/null || { say "Installing Debian's Java runtime"; apt-get update -qq && apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless >/dev/null; } ||
+                say "SKIPPED ansible-rulebook: there is no Java runtime, and it cannot be installed here."
+            make_venv fleet "$(find_python 3.11)" 'ansible-core==2.19.*' 'pywinrm==0.5.*' 'ansible-rulebook==1.3.*' 'ansible-builder==3.*' 'ansible-navigator>=25'
+            ;;
         python36)
             if python=$(find_python 3.6); then
                 make_venv python36 "$python" 'pytest==7.0.*' 'ansible-core==2.11.*' 'jinja2<3.1'
@@ -93,6 +99,6 @@ for part in "${@:-main}"; do
                 say "SKIPPED python36: neither the system nor pyenv has Python 3.6."
             fi
             ;;
-        *) say "setup.sh: there is no part called $part; the parts are main, cores, python36."; exit 2 ;;
+        *) say "setup.sh: there is no part called $part; the parts are main, cores, fleet, python36."; exit 2 ;;
     esac
 done

@@ -8,6 +8,7 @@ import sys
 
 import facts_doc
 import yaml
+from ansible_collections.vmbackup.azure.plugins.action import diagnose
 from ansible_collections.vmbackup.azure.plugins.plugin_utils import _engine
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import BY_NAME, CONSENT_PREFIX, CONSENTS, REMEDIES, SYSTEMS
 
@@ -194,6 +195,49 @@ def variable_table(role):
     return "".join(lines)
 
 
+# What a survey may ask: variable, question, type, choices. Consents are no questions: they are set by the administrator of a template.
+def _choices(name):
+    return list(diagnose.OPTIONS[name]["choices"])
+
+
+QUESTIONS = {
+    "vmbackup_error_code": ("Error code of the failed job, as Azure shows it", "text", None),
+    "vmbackup_vss_backup_type": ("VSS backup type to enforce on Windows", "multiplechoice", _choices("vss_backup_type")),
+    "vmbackup_verbose_logging": ("What the agent on Linux should log", "multiplechoice", _choices("verbose_logging")),
+    "vmbackup_snapshot_wait_s": ("Seconds to come back to guests whose snapshot runs", "integer", None),
+    "vmbackup_max_failures": ("Stop when repairs failed on more hosts than this", "integer", None),
+    "vmbackup_undo_point": ("Name of one undo point; empty means all that were not undone yet", "text", None),
+    "vmbackup_undo_force": ("Take back what somebody changed after the repair, too", "multiplechoice", ["true", "false"]),
+}
+SURVEYS = {
+    "diagnose": ["vmbackup_error_code"],
+    "remediate": [
+        "vmbackup_error_code",
+        "vmbackup_vss_backup_type",
+        "vmbackup_verbose_logging",
+        "vmbackup_snapshot_wait_s",
+        "vmbackup_max_failures",
+    ],
+    "undo": ["vmbackup_undo_point", "vmbackup_undo_force"],
+    "workflow": ["vmbackup_error_code"],
+}
+
+
+def survey(name):
+    spec = []
+    for variable in SURVEYS[name]:
+        text, kind, choices = QUESTIONS[variable]
+        question = {"question_name": text, "question_description": variable, "required": False, "type": kind, "variable": variable}
+        spec.append(dict(question, choices=choices) if choices else question)
+    return {"name": "", "description": "", "spec": spec}
+
+
+def awx_vars():
+    """Return surveys of AWX and the consents that its templates may have."""
+    values = {"awx_surveys": {name: survey(name) for name in SURVEYS}, "awx_consents": [CONSENT_PREFIX + name for name in CONSENTS]}
+    return HEAD + WRITTEN + yaml.dump(values, Dumper=Indented, sort_keys=False, width=150)
+
+
 CAUSES = ("connectivity", "agent", "extension", "snapshot")
 PARTS = [
     ("README.md", "consents", consent_table),
@@ -212,7 +256,7 @@ for _role in CAUSES:
 
 def files():
     """Return {path: text} of the files that are written as a whole."""
-    result = {"docs/facts.md": facts_doc.page()}
+    result = {"docs/facts.md": facts_doc.page(), "roles/awx/vars/main/surveys.yml": awx_vars()}
     for role in CAUSES:
         result["roles/{0}/meta/argument_specs.yml".format(role)] = specs(role)
         result["roles/{0}/defaults/main.yml".format(role)] = defaults(role)

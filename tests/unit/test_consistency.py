@@ -95,7 +95,7 @@ def test_defaults_of_roles_are_those_of_their_specification(role):
     described = {}
     for entry in load("roles", role, "meta", "argument_specs.yml")["argument_specs"].values():
         for name, option in (entry.get("options") or {}).items():
-            if name.startswith(role + "_") or (role in ("repair", "undo") and not option.get("required")):
+            if name.startswith(role + "_") or (role in ("awx", "repair", "undo") and not option.get("required")):
                 described.setdefault(name, set()).add(repr(option.get("default")))
     assert {name: {repr(value)} for name, value in defaults.items()} == described
 

@@ -94,7 +94,8 @@ def test_a_look_of_an_earlier_remedy_is_not_believed():
 )
 def test_whose_turn_it_is(remedy, failed, waiting, turn):
     with open(os.path.join(ROOT, "playbooks", "tasks", "remedy.yml")) as stream:
-        expression = yaml.safe_load(stream)[0]["ansible.builtin.set_fact"]["vmbackup_turn"]
+        facts = [task.get("ansible.builtin.set_fact", {}) for task in yaml.safe_load(stream)]
+    expression = next(fact["vmbackup_turn"] for fact in facts if "vmbackup_turn" in fact)
     try:
         from ansible.template import trust_as_template as trusted  # ansible-core 2.19 and newer
     except ImportError:

@@ -6,6 +6,7 @@
 import os
 import platform
 import threading
+import time
 
 FAMILIES = (
     ("flatcar", ("flatcar", "coreos")),
@@ -82,6 +83,7 @@ def collect(host):
         "python_version": platform.python_version(),
         "privileged": host.privileged,
         "uptime_s": uptime(host),
+        "utc_offset_s": time.localtime().tm_gmtoff,
         "fips": {"0": False, "1": True}.get((host.read("system", "/proc/sys/crypto/fips_enabled", 8) or "").strip()),
         "image_based": bool(host.exists("system", "/run/ostree-booted") or host.exists("system", "/usr/share/oem/waagent.conf")),
     }

@@ -158,6 +158,7 @@ SYSTEM = group(
         "python_version": text("version of the Python that ran the collector", LINUX, informs=True),
         "privileged": flag("the collector ran as root, or as an administrator"),
         "uptime_s": number("seconds since the guest started", informs=True),
+        "utc_offset_s": number("seconds that the guest's local time is ahead of UTC at the moment"),
         "fips": flag("FIPS mode is on"),
         "image_based": flag("the system is an image that packages do not change"),
         "pending_reboot": flag("servicing or Windows Update wait for a restart", WINDOWS, informs=True),

@@ -57,6 +57,7 @@ def collect(raw: Any) -> dict[str, Any]:
         },
         "privileged": _flag(part.get("privileged")),
         "uptime_s": None if uptime is None else uptime // 1000,
+        "utc_offset_s": as_int(part.get("utc_offset_s")),
         "fips": None,
         "image_based": False,
         "pending_reboot": pending_reboot(raw),
