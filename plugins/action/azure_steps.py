@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 from ansible.utils.display import Display
 from ansible_collections.vmbackup.azure.plugins.action.diagnose import vm_of
+from ansible_collections.vmbackup.azure.plugins.plugin_utils import _window
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm import errors
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.options import ARGUMENTS
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.act import phases
@@ -51,6 +53,21 @@ def member(host: str, variables: Any) -> phases.Member | None:
     )
 
 
+def outside(variables: Any) -> str:
+    """Return why a host may not be changed now, as its variables for the maintenance window say; empty where it may."""
+    window = {name: variables.get("vmbackup_" + name) for name in ("not_before", "not_after", "weekdays")}
+    facts = plain((variables.get("vmbackup_before") or {}).get("ansible_facts") or {})
+    offset = ((facts.get("vmbackup") or {}).get("system") or {}).get("utc_offset_s")
+    return _window.closed({**window, "time_zone": variables.get("vmbackup_window_time_zone")}, datetime.now(timezone.utc), offset)
+
+
+def deferred(one: phases.Member, phase: str, reason: str) -> list[dict[str, Any]]:
+    """Return what the report says of a VM outside of its maintenance window."""
+    text = "Deferred: {0}. Run this again inside of it.".format(reason)
+    entry = {"host": one.host, "changed": False, "deferred": True, "outside": True, "failed": False, "undo_point": None, "text": text}
+    return [dict(entry, remedy=item["remedy"]) for item in one.planned() if item["remedy"] in phases.remedies_of(phase)]
+
+
 class ActionModule(AzureAction):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -61,6 +78,11 @@ class ActionModule(AzureAction):
         known = [member(host, get(host)) for host in options["hosts"] if host in hostvars]
         members = [one for one in known if one is not None]
         done: dict[str, Any] = {"hosts": {}, "vms": {}, "problem": None, "requests": {}}
+        if options["phase"] in ("before", "after"):
+            closed = {one.host: outside(get(one.host)) for one in members}
+            waits = {one.host: deferred(one, options["phase"], closed[one.host]) for one in members if closed[one.host]}
+            done["hosts"] = {host: entries for host, entries in waits.items() if entries}
+            members = [one for one in members if not closed[one.host]]
         if members:
             try:
                 self._phase(members, options, done)
@@ -89,7 +111,7 @@ class ActionModule(AzureAction):
             elif phase == "look":
                 done["vms"] = phases.look(client, phases.changed(members), run)
             else:
-                done["hosts"] = phases.repair(client, phase, members, run)
+                done["hosts"].update(phases.repair(client, phase, members, run))
             if phase == "after":
                 for host, entries in phases.back_up(client, members, which, chosen, run).items():
                     done["hosts"].setdefault(host, []).extend(entries)

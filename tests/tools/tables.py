@@ -10,6 +10,7 @@ import facts_doc
 import yaml
 from ansible_collections.vmbackup.azure.plugins.action import diagnose
 from ansible_collections.vmbackup.azure.plugins.plugin_utils import _engine
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.act import phases
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import BY_NAME, CONSENT_PREFIX, CONSENTS, REMEDIES, SYSTEMS
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -205,6 +206,7 @@ QUESTIONS = {
     "vmbackup_vss_backup_type": ("VSS backup type to enforce on Windows", "multiplechoice", _choices("vss_backup_type")),
     "vmbackup_verbose_logging": ("What the agent on Linux should log", "multiplechoice", _choices("verbose_logging")),
     "vmbackup_snapshot_wait_s": ("Seconds to come back to guests whose snapshot runs", "integer", None),
+    "vmbackup_backup": ("Which VMs to back up at the end", "multiplechoice", list(phases.CHOICES)),
     "vmbackup_max_failures": ("Stop when repairs failed on more hosts than this", "integer", None),
     "vmbackup_undo_point": ("Name of one undo point; empty means all that were not undone yet", "text", None),
     "vmbackup_undo_force": ("Take back what somebody changed after the repair, too", "multiplechoice", ["true", "false"]),
@@ -216,6 +218,7 @@ SURVEYS = {
         "vmbackup_vss_backup_type",
         "vmbackup_verbose_logging",
         "vmbackup_snapshot_wait_s",
+        "vmbackup_backup",
         "vmbackup_max_failures",
     ],
     "undo": ["vmbackup_undo_point", "vmbackup_undo_force"],
