@@ -20,7 +20,7 @@ IMAGES = {
     "deb12": {"recipe": "apt", "parent": "base12", "packages": "packages12"},
     "deb13": {"recipe": "apt", "parent": "base13", "packages": "packages13"},
     "nmbase12": {"recipe": "nm", "parent": "base12"},
-    "nm12": {"recipe": "apt", "parent": "nmbase12", "packages": "packages12"},
+    "nm12": {"recipe": "el9", "parent": "nmbase12", "packages": "packages12"},
     "el9": {"recipe": "el9", "parent": "base12", "packages": "packages12"},
     "suse15": {"recipe": "suse15", "parent": "base12", "packages": "packages12"},
     "static1": {"recipe": "static", "parent": "deb12", "guest": "static1"},

@@ -3,7 +3,6 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Routes, firewall, proxy and DHCP of Linux guests: repaired, a second run changes nothing, looked at by another way, undone."""
 
-import pytest
 from conftest import findings, host_of
 from test_lab_routes import restart, until
 
@@ -73,7 +72,10 @@ def test_what_is_repaired_in_the_network_by_consent_is_kept_across_a_restart_and
     assert "unknown-245 a8:3f:81:10" in lab.shell("f13", "cat /var/lib/dhcp/dhclient.eth0.leases")
     code, output, _report = lab.playbook("vmbackup.azure.undo", guests, tmp_path / "undo")
     assert code == 0, output[-3000:]
-    assert states(lab, PLAN) == before
+    after = states(lab, PLAN)
+    # The guest whose network came up with DHCP keeps what DHCP gave it until its next start.
+    after["f13"] = "".join(line for line in after["f13"].splitlines(True) if not line.startswith("168.63.129.16 via"))
+    assert after == before
     assert "no_proxy" not in environment(lab, "f11") and "http_proxy" in environment(lab, "f11")
 
 
@@ -141,16 +143,16 @@ for _try in $(seq 20); do bash -c 'exec 3<>/dev/tcp/127.0.0.1/3128' 2>/dev/null 
 """
 
 
-@pytest.mark.parametrize(
-    "rule, words", [("deny all", "refuses to connect to"), ("allow known", "asks for user name and password"), ("allow all", None)]
-)
-def test_a_real_proxy_that_refuses_or_asks_for_a_password_is_found(lab, tmp_path, rule, words):
-    lab("up", "nm1", "f12")
-    lab.shell("nm1", SQUID.format(rule))
-    lab.shell(
-        "f12", "sed -i 's/^HttpProxy.Host=.*/HttpProxy.Host=10.94.0.19/; s/^HttpProxy.Port=.*/HttpProxy.Port=3128/' /etc/waagent.conf"
-    )
-    output, report = lab.playbook("vmbackup.azure.diagnose", ["f12"], tmp_path)[1:]
-    found = findings(report, "f12")
-    assert list(found) == (["proxy_unreachable"] if words else []), output
-    assert words is None or words in found["proxy_unreachable"][0], found
+def test_a_real_proxy_that_refuses_or_asks_for_a_password_is_found(lab, tmp_path):
+    lab("up", "nm1")
+    lab("reset", "f12")
+    lab("wait-ready", "f12")
+    lab.shell("nm1", SQUID.format("allow all"))
+    proxy = "sed -i '/^HttpProxy/d' /etc/waagent.conf; printf 'HttpProxy.Host=10.94.0.19\\nHttpProxy.Port=3128\\n' >>/etc/waagent.conf"
+    lab.shell("f12", proxy + "; systemctl restart walinuxagent")
+    for rule, words in (("allow all", None), ("deny all", "refuses to connect to"), ("allow known", "asks for user name and password")):
+        lab.shell("nm1", SQUID.format(rule))
+        output, report = lab.playbook("vmbackup.azure.diagnose", ["f12"], tmp_path)[1:]
+        found = findings(report, "f12")
+        assert list(found) == (["proxy_unreachable"] if words else []), (rule, output)
+        assert words is None or words in found["proxy_unreachable"][0], found

@@ -107,11 +107,14 @@ def unknown():
 
 
 def primary(host, routes):
-    """Return the primary interface: the one with the default route of the lowest metric, else the first that has an address."""
+    """Return the primary interface: the one with the default route of the lowest metric, else the first that has an address.
+
+    A network card comes before a tunnel, whose default route wins where a VPN takes all.
+    """
     defaults = [r for r in routes if r["prefix_length"] == 0 and r["destination"] == "0.0.0.0" and not r["reject"]]
     result = unknown()
     if defaults:
-        route = min(defaults, key=lambda r: r["metric"])
+        route = min(defaults, key=lambda r: (not host.exists("network", "/sys/class/net/{0}/device".format(r["interface"])), r["metric"]))
         result.update(interface=route["interface"], gateway=route["gateway"])
     else:
         for name in host.names("network", "/sys/class/net") or []:

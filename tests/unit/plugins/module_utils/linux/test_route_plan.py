@@ -3,7 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 import pytest
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux import iproute, persist
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import iproute, persist, routes
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.guest import Guest
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux.route_plan import Plan
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux.undo import UndoError
 
@@ -167,3 +168,13 @@ def test_routes_of_systemd_networkd_and_ifupdown():
         '[ "$IFACE" = eth0 ] || exit 0\n' in text
         and "\nroute replace unicast 20.0.0.0/8 via 10.9.0.1 dev eth0 table main proto static\nEND\n" in text
     )
+
+
+def test_a_network_card_is_primary_before_a_tunnel_that_took_the_default_route(tmp_path):
+    text = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+    text += "tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\neth0\t00000000\t0100090A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n"
+    table = routes.parse_routes(text)
+    assert routes.primary(Guest(root=str(tmp_path)), table)["interface"] == "tun0"
+    (tmp_path / "sys/class/net/eth0/device").mkdir(parents=True)
+    found = routes.primary(Guest(root=str(tmp_path)), table)
+    assert (found["interface"], found["gateway"]) == ("eth0", "10.9.0.1")
