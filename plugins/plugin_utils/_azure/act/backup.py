@@ -81,9 +81,8 @@ def request_id(item: str, before: str) -> str:
 
 def job_list(client: Client, vault: str, since: datetime, until: datetime) -> dict[str, list[Job]]:
     """Return the backup jobs of a vault by VM, newest first: one read, and one for each further page."""
-    form = "%Y-%m-%d %I:%M:%S %p"
     terms = "operation eq 'Backup' and backupManagementType eq 'AzureIaasVM' and startTime eq '{0}' and endTime eq '{1}'"
-    parameters = {"$filter": terms.format(since.strftime(form), until.strftime(form))}
+    parameters = {"$filter": terms.format(_filter_time(since), _filter_time(until))}
     found: dict[str, list[Job]] = {}
     for entry in client.items(vault + "/backupJobs", BACKUP_VERSION, **parameters):
         properties = values.mapping(entry.get("properties"))
@@ -95,6 +94,12 @@ def job_list(client: Client, vault: str, since: datetime, until: datetime) -> di
     for jobs in found.values():
         jobs.sort(key=lambda job: job.start.timestamp() if job.start else 0.0, reverse=True)
     return found
+
+
+def _filter_time(moment: datetime) -> str:
+    """Return a time as the service's filter takes it. The halves of the day are written here, since %p depends on the locale of the controller."""
+    half = "AM" if moment.hour < 12 else "PM"
+    return "{0} {1:02d}:{2} {3}".format(moment.strftime("%Y-%m-%d"), moment.hour % 12 or 12, moment.strftime("%M:%S"), half)
 
 
 def job_of(entry: Mapping[str, Any]) -> Job:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm import errors
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.client import Client
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure import values
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.read import SUBSCRIPTION_VERSION
 
 # Answers that say that nothing was done, since something else is at work on the resource: looked at and planned anew, so often and after so long.
 BUSY = ("RetryableError", "AnotherOperationInProgress", "RetryableErrorDueToAnotherOperation", "OperationNotAllowedOnVMImage", "Conflict")
@@ -80,7 +82,10 @@ class Run:
     wall: Callable[[], float] = field(default=time.time, repr=False)
 
     def now(self, client: Client) -> datetime:
-        """Return the time by Azure's clock."""
+        """Return the time by Azure's clock, which the first answer of a client tells."""
+        if client.clock_skew_s is None:
+            with contextlib.suppress(errors.AzureError):
+                client.get("/subscriptions", SUBSCRIPTION_VERSION)
         return datetime.fromtimestamp(self.wall() - (client.clock_skew_s or 0.0), timezone.utc)
 
 

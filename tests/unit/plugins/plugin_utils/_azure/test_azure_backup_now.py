@@ -153,6 +153,25 @@ def test_when_a_policy_starts(frequency, days, times, expected):
     assert (found.strftime("%H:%M") if found else None) == expected
 
 
+def test_times_of_filters_do_not_depend_on_the_locale():
+    for hour, text in ((0, "12:05:09 AM"), (9, "09:05:09 AM"), (12, "12:05:09 PM"), (23, "11:05:09 PM")):
+        assert backup._filter_time(datetime(2026, 11, 28, hour, 5, 9)) == "2026-11-28 " + text
+
+
+def test_a_clock_that_is_wrong_is_set_right_by_azures():
+    with World() as world:
+        targets = world.targets("vm0001")
+        # Three hours ahead, so that by this clock it would be time for the schedule, or long past it.
+        world.at(21, 45)
+        client = world.open()
+        run = world.run()
+        run.wall = lambda: world.azure.fleet.now().timestamp() - 3 * 3600
+        client.clock_skew_s = -3 * 3600.0
+        (entry,) = waiting.back_up(client, targets, Options(), run)
+        assert entry["deferred"] and "22:30" in entry["text"]
+        client.close()
+
+
 # What goes wrong
 
 
