@@ -33,7 +33,6 @@ CONTROL_PORT = 8099
 NAME = "Microsoft.Azure.RecoveryServices.VMSnapshotLinux"
 XML = '<?xml version="1.0" encoding="utf-8"?>'
 GUID = "{00000000-0000-0000-0000-000000000001}"
-HERE = pathlib.Path(__file__).resolve().parent
 NAMESPACE = uuid.UUID("6f1d9a52-94c8-4a5e-8f0e-56acdc3e24a1")
 
 # What can be set per guest. The first group makes a new goal state when it changes; the second is looked at with every request.
