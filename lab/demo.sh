@@ -19,7 +19,7 @@ for fault in "${faults[@]}"; do
     hosts+=,$guest
 done
 
-# A Windows guest bears several faults at once. Without what its PowerShell comes in, the demo goes on without Windows.
+# A Windows guest carries several faults at once. Without what its PowerShell comes in, the demo goes on without Windows.
 windows=(win_agent_stopped win_agent_disabled win_strong_crypto_off win_vss_disabled)
 lacks=$(lab/lab lacks windows)
 reset=()

@@ -143,7 +143,7 @@ class Store:
                 for ids in item["_joined"].values():
                     if number in ids:
                         ids.remove(number)
-        if kind in JOINED:  # labels that nothing bears any more go by themselves
+        if kind in JOINED:  # labels that nothing has any more go by themselves
             used = {key for items in self.objects.values() for item in items.values() for key in item["_joined"].get("labels", [])}
             self.objects["labels"] = {key: value for key, value in self.objects["labels"].items() if key in used}
 

@@ -57,7 +57,7 @@ headline:
   description: The report in one sentence.
   returned: always
   type: str
-  sample: "5 hosts: 1 left over, 1 repaired, 3 healthy."
+  sample: "5 hosts: 1 unresolved, 1 repaired, 3 healthy."
 plan:
   description: What is, or was, planned on each host, with a digest of all that would be written and of what was seen before.
   returned: always
@@ -86,7 +86,7 @@ reasons:
   description: One sentence for each host in RV(troubled).
   returned: always
   type: dict
-  sample: {"web1": "Left over: The agent is switched off by a marker file."}
+  sample: {"web1": "Unresolved: The agent is switched off by a marker file."}
 json:
   description: The report as data.
   returned: always

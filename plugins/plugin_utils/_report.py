@@ -27,7 +27,7 @@ STATUSES = (
     ("lost", "lost", "bad"),
     ("failed", "failed", "bad"),
     ("not_started", "not started", "bad"),
-    ("left_over", "left over", "bad"),
+    ("left_over", "unresolved", "bad"),
     ("found", "in need of attention", "bad"),
     ("not_seen", "not fully seen", "bad"),
     ("deferred", "deferred", "warn"),

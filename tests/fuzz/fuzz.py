@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: vmbackup.azure contributors
-"""Mutate what guests' files and commands may hold, and see that no parser ever raises: fuzz.py [CASES [SEED]]
+"""Mutate what guests' files and commands may hold, and check that no parser ever raises: fuzz.py [CASES [SEED]]
 
 Every parser gets the same share of cases. A parser that raises is printed with the seed, the case and the input, exit code 1.
 Runs on every Python of the guests, with nothing but the standard library; there the controller's parsers are left out.

@@ -46,7 +46,7 @@ def twins(vms: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def name_of(vm: Mapping[str, Any], shared: bool) -> str:
-    """Return the name of a VM's host; where several VMs have it, each bears a suffix made of its own id."""
+    """Return the name of a VM's host; where several VMs have it, each has a suffix made of its own id."""
     name = host_name(vm["name"] or "", vm["key"])
     suffix = "_" + _suffix(vm["key"])
     return name + suffix if shared and not name.endswith(suffix) else name

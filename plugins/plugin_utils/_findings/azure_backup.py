@@ -340,7 +340,7 @@ def azure_lock_read_only(facts: Facts, limits: Limits) -> Iterator[Seen]:
 
 @finding(
     severity="notice",
-    title="Restore points of the VM are left over",
+    title="Restore points of the VM were left behind",
     evidence={
         "left": "{group}: {name} ({state}), though {why}",
         "limit": "{group}: {name} ({state}) holds the restore points that reached their limit",

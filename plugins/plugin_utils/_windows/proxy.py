@@ -171,7 +171,7 @@ def account(raw: Any, key: str, source: str) -> list[dict[str, Any]]:
     script = raw.value(key, "AutoConfigURL", str) or (parsed.get("script") if parsed.get("flags", 0) & SCRIPT else None)
     if script:
         # What a script answers for the host's addresses is not known.
-        told = "A person must see that the script of {0} leads {1} past the proxy, since it is not run here.".format(source, _BOTH)
+        told = "A person must check that the script of {0} routes {1} past the proxy, since it is not run here.".format(source, _BOTH)
         found.append(dict(entry(source, key, "AutoConfigURL", script, None), bypasses_host=None, by_hand=told))
     return found
 

@@ -269,5 +269,5 @@ def test_a_file_is_named_and_not_written():
 
 def test_a_script_is_named():
     proxies = found_in(system={"AutoConfigURL": ["String", "http://h/x.pac"]})
-    assert proxies[0]["bypasses_host"] is None and "A person must see" in proxies[0]["by_hand"]
+    assert proxies[0]["bypasses_host"] is None and "A person must check" in proxies[0]["by_hand"]
     assert registry_values(proxies, "bypass") == []
