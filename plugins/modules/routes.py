@@ -228,7 +228,8 @@ class Work(object):
 
     def apply(self):
         """Write; an ended process leaves no route that is in no list, and takes none away that is still wanted."""
-        write_list(self.path, self.owned + [own for own in self.plan.owned if own not in self.owned])
+        known = {str(sorted(own.items())) for own in self.owned}
+        write_list(self.path, self.owned + [own for own in self.plan.owned if str(sorted(own.items())) not in known])
         for place in self.places:
             place.write(self.runner)
         problem = iproute.batch(self.runner, self.plan.batch())

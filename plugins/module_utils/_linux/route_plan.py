@@ -18,7 +18,7 @@ def refuse(text, *values):
 
 def prefixes(texts):
     """Return the wanted prefixes as networks, in order; refuses what is none."""
-    found = []
+    found, known = [], set()
     for text in texts:
         if "/" not in text:
             refuse("The prefix {0!r} has no length, such as {0}/32.", text)
@@ -33,8 +33,9 @@ def prefixes(texts):
             refuse("{0} is the default route, which this module does not touch.", text)
         if network.is_multicast or network.is_loopback or network.is_unspecified:
             refuse("{0} is no network that can be routed via a gateway.", text)
-        if network in found:
+        if network in known:
             refuse("The prefix {0} is in routes twice.", network)
+        known.add(network)
         found.append(network)
     return found
 
@@ -101,6 +102,11 @@ def hop(family, options, table, addresses):
     return refuse("next_hop {0} is in no network of {1}, so it cannot be reached.", given, interface or "an interface of this guest")
 
 
+def _place(own):
+    """Return what a list of our own routes has once: the table and the prefix."""
+    return own["table"], own["prefix"]
+
+
 def is_own(own, route):
     """Say whether a route is one that this module added; NetworkManager gives it another metric after a restart."""
     return (
@@ -116,14 +122,14 @@ class Plan(object):
 
     def __init__(self, options, table, addresses, owned):
         self.options, self.table, self.addresses = options, table, addresses
-        self.before, self.owned = owned, list(owned)
+        self._owned = {_place(own): own for own in owned}
         self.items, self.changes, self.hops, self.wanted = {}, [], {}, []
         self._there = {}
         for route in table:
             self._there.setdefault((route["table"], route["prefix"]), []).append(route)
         self._of_prefix = {}
         for own in owned:
-            self._of_prefix.setdefault((own["table"], own["prefix"]), []).append(own)
+            self._of_prefix.setdefault(_place(own), []).append(own)
         self._expect = _expected(options["expect"])
         networks = prefixes(options["routes"])
         for network in networks:
@@ -134,8 +140,12 @@ class Plan(object):
         if options["purge"]:
             named = {(options["table"], str(network)) for network in networks}
             for own in owned:
-                if (own["table"], own["prefix"]) not in named:
+                if _place(own) not in named:
                     self._remove(own["table"], own["prefix"], self._own_routes(own["table"], own["prefix"]))
+
+    @property
+    def owned(self):
+        return list(self._owned.values())
 
     def _own_routes(self, table, prefix):
         own = self._of_prefix.get((table, prefix), ())
@@ -154,7 +164,7 @@ class Plan(object):
             )
 
     def _forget(self, table, prefix):
-        self.owned = [own for own in self.owned if (own["table"], own["prefix"]) != (table, prefix)]
+        self._owned.pop((table, prefix), None)
 
     def _set(self, network, table, want, now):
         self.items[iproute.key(network.version, table, str(network))] = (want, [route["spec"] for route in now])
@@ -191,7 +201,7 @@ class Plan(object):
         stays = [route["spec"] for route in now if route not in own and route not in others]
         self._set(network, table, [persist.spec(entry)] + stays, now)
         self._forget(table, prefix)
-        self.owned.append(entry)
+        self._owned[_place(entry)] = entry
         replaced = " instead of {0}".format(iproute.words([route["spec"] for route in others + own])) if others + own else ""
         self.changes.append("route {0} via {1} dev {2}{3}".format(prefix, way.via, way.dev, replaced))
 
