@@ -46,7 +46,7 @@ class StaticIp:
         state = str(values.mapping(interface.get("properties")).get("provisioningState") or "")
         if state.lower() == "updating":
             return Look("An operation on the network interface is under way.", waits=True)
-        body = _changed(interface, str(fix["configuration"]), self.method)
+        body = _changed(interface, known, self.method)
         etag = values.text(interface.get("etag"))
         name = "{0} of {1}".format(METHOD, fix["configuration"])
         write = Write("PUT", id_, NETWORK_VERSION, id_, name, present, self.method, body, {"If-Match": etag} if etag else {})
@@ -66,12 +66,12 @@ def _configuration(interface: Mapping[str, Any], name: str) -> Mapping[str, Any]
     return None
 
 
-def _changed(interface: Mapping[str, Any], name: str, method: str) -> dict[str, Any]:
-    """Return the whole interface as it was read, with one property changed: it can only be written whole."""
+def _changed(interface: Mapping[str, Any], known: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """Return the whole interface as it was read, with one property of a configuration changed: it can only be written whole."""
     body = copy.deepcopy({key: value for key, value in interface.items() if key != "etag"})
-    known = _configuration(body, name)
-    assert known is not None
-    known["properties"][METHOD] = method
+    for entry in body["properties"]["ipConfigurations"]:
+        if values.mapping(entry).get("name") == known["name"]:
+            entry["properties"][METHOD] = method
     return body
 
 

@@ -240,7 +240,7 @@ class Work:
         if job is None:
             job = next((job for job in jobs if job.start and job.start >= one.wall - timedelta(seconds=60)), None)
         if job is None and one.answer is not None and now - one.at >= self.find_s:
-            job = self._by_operation(one)
+            job = self._by_operation(one, one.answer)
         if one.result is not None:
             return
         if job is not None:
@@ -259,10 +259,9 @@ class Work:
         else:
             one.next = now + self.find_s * 2
 
-    def _by_operation(self, one: Started) -> Job | None:
-        assert one.answer is not None
+    def _by_operation(self, one: Started, answer: Answer) -> Job | None:
         try:
-            operation = self.client.wait(one.answer, 30.0)
+            operation = self.client.wait(answer, 30.0)
         except errors.OperationFailed as error:
             if error.code == backup_.IN_PROGRESS:
                 one.result = made(one.target, "A backup runs already: {0}".format(error), deferred=True)
@@ -288,14 +287,13 @@ class Work:
     def _single(self, one: Started) -> dict[str, Any] | None:
         """Return {status, error, snapshot} of a backup by its job, or by a new restore point of its VM."""
         one.looks += 1
-        assert one.job is not None
         if one.way == "points":
             collection = self.collections.get(values.key(one.target.vm["id"]))
             if not collection:
                 return None
             answer = values.mapping(self.client.get(collection, COMPUTE_VERSION, **{"$expand": "restorePoints"}))
             return {"status": "inprogress", "snapshot": _new_point(answer, one.wall)}
-        entry = values.mapping(self.client.get(one.job.id, BACKUP_VERSION))
+        entry = values.mapping(self.client.get(one.job.id, BACKUP_VERSION)) if one.job else {}
         job = backup_.job_of(entry)
         tasks = values.entries(values.mapping(values.mapping(entry.get("properties")).get("extendedInfo")).get("tasksList"))
         states = {str(task.get("taskId")).lower(): str(task.get("status")).lower() for task in tasks}

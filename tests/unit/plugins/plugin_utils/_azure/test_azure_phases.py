@@ -16,10 +16,10 @@ DONE = {"remedy": "agent.service", "changed": True, "failed": False}
 BLOCKER = {"id": "agent_missing", "severity": "blocker", "title": "The agent is not installed", "remedy": "agent.install"}
 
 
-def member(vm=VM, before=(), after=None, actions=(DONE,), **more):
+def member(vm=None, before=(), after=None, actions=(DONE,), **more):
     diagnosis = {"findings": list(before), "remedies": []}
     again = {} if after is None else {"findings": list(after), "remedies": []}
-    return Member("web", dict(vm), diagnosis, again, list(actions), **more)
+    return Member("web", dict(vm or VM), diagnosis, again, list(actions), **more)
 
 
 @pytest.mark.parametrize(
