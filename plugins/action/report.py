@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
 import tempfile
 from datetime import datetime, timezone
 
@@ -14,14 +16,16 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.vmbackup.azure.plugins.plugin_utils import _approval
+from ansible_collections.vmbackup.azure.plugins.plugin_utils import _approval, _report_merge
 from ansible_collections.vmbackup.azure.plugins.plugin_utils import _report as report_
 
 display = Display()
 
 SPEC = {
     "mode": {"type": "str", "choices": list(report_.MODES), "default": "remediate"},
-    "hosts": {"type": "list", "elements": "str", "required": True},
+    "hosts": {"type": "list", "elements": "str", "default": []},
+    "merge": {"type": "list", "elements": "path", "default": []},
+    "name": {"type": "str", "default": "vmbackup-report"},
     "directory": {"type": "path", "default": "vmbackup-report"},
     "fail_on_blocker": {"type": "bool", "default": True},
 }
@@ -71,6 +75,23 @@ def write(path, content):
         raise
 
 
+def read(patterns):
+    """Return the reports of earlier runs, which files or patterns of files name."""
+    paths = sorted({os.path.abspath(path) for pattern in patterns for path in glob.glob(os.path.expanduser(pattern))})
+    if not paths:
+        raise AnsibleActionFail("No report is there to merge: {0} names no file.".format(", ".join(patterns)))
+    reports = []
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8") as stream:
+                reports.append(json.load(stream))
+            _report_merge.merged(reports[-1:], "")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise AnsibleActionFail("{0} cannot be merged: {1}. Name reports of this collection as JSON.".format(path, reason)) from error
+    return reports
+
+
 class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     BYPASS_HOST_LOOP = True
@@ -81,6 +102,10 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(SPEC)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", options["name"]):
+            raise AnsibleActionFail(
+                "name: {0!r} is no name of a file; letters, digits, ., - and _ are taken.".format(options["name"][:100])
+            )
         hostvars = task_vars["hostvars"]
         # The raw form leaves out templating: these variables are results, not templates.
         get = getattr(hostvars, "raw_get", hostvars.__getitem__)
@@ -93,9 +118,9 @@ class ActionModule(ActionBase):
             "problem": next(filter(None, (problem_of(get(host)) for host in options["hosts"][:1] if host in hostvars)), None),
         }
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        report = report_.build(records, run, now)
+        report = _report_merge.merged(read(options["merge"]), now) if options["merge"] else report_.build(records, run, now)
         directory = os.path.abspath(os.path.expanduser(options["directory"]))
-        paths = {kind: os.path.join(directory, "vmbackup-report." + kind) for kind in ("json", "html")}
+        paths = {kind: os.path.join(directory, options["name"] + "." + kind) for kind in ("json", "html")}
         try:
             os.makedirs(directory, exist_ok=True)
             write(paths["json"], json.dumps(report, indent=1, ensure_ascii=False) + "\n")

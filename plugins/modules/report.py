@@ -22,7 +22,19 @@ options:
     description: Names of the hosts of the run.
     type: list
     elements: str
-    required: true
+    default: []
+  merge:
+    description:
+      - JSON reports of earlier runs on the controller, or patterns of their names, such as those that the slices of a job wrote. They become one
+        report, and O(hosts) and O(mode) do not matter.
+      - A host that is in several is taken from the newest, with all that was done on it, and the worst of its statuses.
+    type: list
+    elements: path
+    default: []
+  name:
+    description: Name of the two files without their suffix, for runs that write into one directory.
+    type: str
+    default: vmbackup-report
   directory:
     description: Directory on the controller for the two files. It is created when it is not there.
     type: path
@@ -50,6 +62,12 @@ EXAMPLES = r"""
     mode: diagnose
     hosts: "{{ ansible_play_hosts_all }}"
   run_once: true
+
+- name: Make one report of what the slices of a job wrote
+  vmbackup.azure.report:
+    merge: [/reports/vmbackup-*.json]
+    name: all
+    directory: /reports
 """
 
 RETURN = r"""

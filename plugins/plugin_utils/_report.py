@@ -427,7 +427,11 @@ def build(records: dict[str, Any], run: dict[str, Any], generated_at: str) -> di
     :param run: ``mode``, ``check_mode``, ``inventory``.
     :param generated_at: time as ISO 8601 text.
     """
-    hosts = [build_host(name, _dict(records[name]), run) for name in records]
+    return total([build_host(name, _dict(records[name]), run) for name in records], run, generated_at)
+
+
+def total(hosts: list[dict[str, Any]], run: dict[str, Any], generated_at: str) -> dict[str, Any]:
+    """Return the whole report of hosts, the worst first."""
     hosts.sort(key=lambda host: (RANK[host["status"]], -_weight(host), host["host"]))
     counts: dict[str, int] = {}
     for host in hosts:

@@ -23,6 +23,9 @@ def read(*names):
         return stream.read()
 
 
+yaml.SafeLoader.add_constructor("!unsafe", lambda loader, node: node.value)
+
+
 def load(*names):
     return yaml.safe_load(read(*names))
 

@@ -29,6 +29,7 @@ GIVEN = {
     "vmbackup_awx_notifications": ["Mail"],
     "vmbackup_awx_inventory_source": "inventories/failed_backups.yml",
     "vmbackup_awx_azure_credential": "Azure reader",
+    "vmbackup_awx_report_dir": "/reports",
 }
 
 
@@ -97,6 +98,8 @@ def test_made_again_looked_at_and_removed(awx):
     assert [templates["vmbackup: " + name]["job_slice_count"] for name in ("diagnose", "preview", "remediate approved")] == [3, 1, 3]
     variables = {name: json.loads(template["extra_vars"]) for name, template in templates.items()}
     assert "vmbackup_allow_routes" not in variables["vmbackup: diagnose"]
+    assert variables["vmbackup: undo"]["vmbackup_report_name"] == "vmbackup-{{ awx_workflow_job_id | default('alone') }}-{{ awx_job_id }}"
+    assert variables["vmbackup: report"]["vmbackup_reports"] == ["/reports/vmbackup-{{ awx_workflow_job_id | default('alone') }}-*.json"]
     assert all(variables["vmbackup: " + name]["vmbackup_allow_routes"] for name in ("preview", "remediate", "remediate approved"))
     assert all(item["_joined"]["labels"] and item["_joined"]["credentials"] for item in templates.values())
     [workflow] = awx.store.objects["workflow_job_templates"].values()
@@ -107,6 +110,7 @@ def test_made_again_looked_at_and_removed(awx):
     assert edges == {
         ("diagnose", "failure_nodes", "preview"), ("preview", "success_nodes", "approval"), ("approval", "success_nodes", "remediate approved"),
         ("remediate approved", "always_nodes", "azure approved"),
+        ("azure approved", "always_nodes", "report"),
     }  # fmt: skip
     [approval] = awx.store.objects["workflow_approval_templates"].values()
     assert nodes["approval"]["unified_job_template"] == approval["id"] and approval["timeout"] == 86400

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One report out of several, as JSON files of earlier runs hold them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._report import RANK, SCHEMA_VERSION, text, total
+
+
+def merged(reports: list[dict[str, Any]], generated_at: str) -> dict[str, Any]:
+    """Return one report out of those that the slices of a job wrote, or a job on guests and one in Azure.
+
+    A host that is in several is taken from the newest, with what was done on it in all of them and the worst of their statuses.
+
+    :param reports: as :func:`build` returns them, read from JSON.
+    :raises ValueError: when one is no report of this version.
+    """
+    hosts: dict[str, dict[str, Any]] = {}
+    for report in reports:
+        if report.get("schema_version") != SCHEMA_VERSION or not isinstance(report.get("hosts"), list):
+            raise ValueError("it is no report of version {0}".format(SCHEMA_VERSION))
+    ordered = sorted(reports, key=lambda report: str(report.get("generated_at")))
+    for report in ordered:
+        for host in report["hosts"]:
+            if not isinstance(host, dict) or host.get("status") not in RANK:
+                raise ValueError("one of its hosts has no status that is known")
+            former = hosts.get(str(host.get("host")))
+            if former:
+                worst = min((former, host), key=lambda each: RANK[each["status"]])
+                host = dict(host, actions=former["actions"] + host["actions"], status=worst["status"], reason=worst["reason"],
+                            undo=host["undo"] or former["undo"], backup=host["backup"] or former["backup"])  # fmt: skip
+            hosts[str(host.get("host"))] = host
+    newest = ordered[-1]
+    problems = [text(report.get("problem")) for report in ordered if report.get("problem")]
+    run = {
+        "mode": newest["mode"],
+        "check_mode": all(report["check_mode"] for report in ordered),
+        "problem": " ".join(map(str, problems)) or None,
+    }
+    return total(list(hosts.values()), run, generated_at)
