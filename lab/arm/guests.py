@@ -25,7 +25,7 @@ SUBSCRIPTION = documents.guid("subscription", "lab")
 # Seconds after which an agent that reports nothing is not ready any more. Azure waits longer.
 STALE_S = 30.0
 POLL_S = 3.0
-BACKUP_S = 120.0
+BACKUP_S = 240.0
 UNAVAILABLE = ("GuestAgentSnapshotTaskStatusError", "Could not communicate with the VM agent for snapshot status.")
 # What Azure calls some of the extension's results.
 CODES = {
