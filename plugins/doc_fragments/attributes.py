@@ -18,7 +18,7 @@ options:
     description:
       - Seconds that a single probe may take, be it an endpoint or a mounted file system.
       - Probes wait at the same time, so a silent endpoint costs this much once.
-      - A question to the service manager may take three times as long, one to the package manager five times: a guest under load answers late.
+      - A question to the service manager may take three times as long, one to the package manager five times, since a guest under load answers late.
     type: float
     default: 3.0
   deadline_s:

@@ -6,7 +6,8 @@
 
 # What a support case needs of a Windows guest, in one archive in memory: read within bounds, redacted here before it travels, listed in a manifest.
 Set-StrictMode -Version 2.0
-Add-Type -AssemblyName System.IO.Compression
+# Windows PowerShell does not load it by itself.
+[void][System.Reflection.Assembly]::Load('System.IO.Compression, Version=4.0.0.0, Culture=neutral, PublicKeyToken=b77a5c561934e089')
 
 $script:Mask = '***'
 # Never read, whatever folder they lie in: keys, certificates, answers to the setup, settings of extensions, archives.

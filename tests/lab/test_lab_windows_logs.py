@@ -11,9 +11,10 @@ import os
 import zipfile
 
 import pytest
-from test_lab_windows_engine import engine  # noqa: F401  (a fixture)
+import test_lab_windows_engine
 from windows_guest import LACKS
 
+engine = test_lab_windows_engine.engine  # the fixture
 pytestmark = pytest.mark.skipif(bool(LACKS), reason="Windows guests: " + LACKS)
 
 SECRET = "Zq7pLw2xKv9mRt4yBn6c"
@@ -43,7 +44,7 @@ def opened(data):
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_the_archive_holds_no_secret_and_its_manifest_tells_each_file(engine):  # noqa: F811
+def test_the_archive_holds_no_secret_and_its_manifest_tells_each_file(engine):
     found, lines = engine(["_Logs"], PLANT.replace("SECRET", SECRET))
     assert found, lines
     data = base64.b64decode(found["content"])

@@ -47,7 +47,7 @@ def awx():
     server.server_close()
 
 
-def play(server, *arguments, given=GIVEN, **environment):
+def play(server, *arguments, given=None, **environment):
     env = {name: value for name, value in os.environ.items() if not name.startswith(("CONTROLLER_", "TOWER_"))}
     env.update(
         ANSIBLE_COLLECTIONS_PATH=os.path.join(CACHE, "tree") + ":" + os.path.join(CACHE, "needed"), ANSIBLE_LOCALHOST_WARNING="false",
@@ -60,7 +60,7 @@ def play(server, *arguments, given=GIVEN, **environment):
         "-i",
         "localhost,",
         "-e",
-        json.dumps(given),
+        json.dumps(given or GIVEN),
     ]
     done = subprocess.run(command + list(arguments), env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     assert server.token not in done.stdout, "the token showed"
