@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 from ansible_collections.vmbackup.azure.plugins.action.diagnose import vm_of
 from ansible_collections.vmbackup.azure.plugins.plugin_utils import _window
@@ -39,7 +40,7 @@ SPEC = {
 EARLIER = ("vmbackup_azure_before", "vmbackup_azure_after")
 
 
-def member(host: str, variables: Any) -> phases.Member | None:
+def member(host: str, variables: Any, operators: Any) -> phases.Member | None:
     """Return a host of the run; None where no VM is known of it."""
     vm = vm_of({**{name: variables.get(name) for name in ("vmbackup_azure", "vmbackup_azure_look")}, "inventory_hostname": host})
     if vm is None:
@@ -48,24 +49,39 @@ def member(host: str, variables: Any) -> phases.Member | None:
     actions = plain(variables.get("vmbackup_actions") or []) + plain(variables.get("vmbackup_failures") or [])
     for name in EARLIER:
         actions += plain(((variables.get(name) or {}).get("hosts") or {}).get(host) or [])
-    return phases.Member(
-        host, vm, before, after, actions, bool(variables.get("vmbackup_lost")), plain(variables.get("vmbackup_never") or [])
-    )
+    never = operators.get("vmbackup_never") or []
+    if not isinstance(never, list):
+        raise AnsibleActionFail("vmbackup_never of {0} is no list of remedies, so nothing is done in Azure.".format(host))
+    lost, stopped = bool(variables.get("vmbackup_lost")), bool(variables.get("vmbackup_stopped"))
+    return phases.Member(host, vm, before, after, actions, lost, never, stopped)
 
 
-def outside(variables: Any) -> str:
-    """Return why a host may not be changed now, as its variables for the maintenance window say; empty where it may."""
-    window = {name: variables.get("vmbackup_" + name) for name in ("not_before", "not_after", "weekdays")}
+# Variables of operators: they may be templates, unlike the results that the run keeps.
+OPERATORS = ("vmbackup_never", "vmbackup_not_before", "vmbackup_not_after", "vmbackup_weekdays", "vmbackup_window_time_zone")
+
+
+def chosen_by_operators(hostvars: Any, host: str) -> dict[str, Any]:
+    """Return what operators set for a host, templated."""
+    templated = hostvars[host]
+    return {name: plain(templated[name]) for name in OPERATORS if name in templated}
+
+
+def outside(operators: Any, variables: Any) -> str:
+    """Return why a host may not be changed now, as its maintenance window says; empty where it may."""
+    window = {name: operators.get("vmbackup_" + name) for name in ("not_before", "not_after", "weekdays")}
     facts = plain((variables.get("vmbackup_before") or {}).get("ansible_facts") or {})
     offset = ((facts.get("vmbackup") or {}).get("system") or {}).get("utc_offset_s")
-    return _window.closed({**window, "time_zone": variables.get("vmbackup_window_time_zone")}, datetime.now(timezone.utc), offset)
+    return _window.closed({**window, "time_zone": operators.get("vmbackup_window_time_zone")}, datetime.now(timezone.utc), offset)
 
 
-def deferred(one: phases.Member, phase: str, reason: str) -> list[dict[str, Any]]:
+def deferred(one: phases.Member, options: Any, reason: str, check: bool) -> list[dict[str, Any]]:
     """Return what the report says of a VM outside of its maintenance window."""
     text = "Deferred: {0}. Run this again inside of it.".format(reason)
     entry = {"host": one.host, "changed": False, "deferred": True, "outside": True, "failed": False, "undo_point": None, "text": text}
-    return [dict(entry, remedy=item["remedy"]) for item in one.planned() if item["remedy"] in phases.remedies_of(phase)]
+    names = [item["remedy"] for item in one.planned() if item["remedy"] in phases.remedies_of(options["phase"])]
+    if options["phase"] == "after" and phases.why_not(one, options["backup"] if "azure" in options["causes"] else "none", check) is None:
+        names.append(phases.BACKUP)
+    return [dict(entry, remedy=name) for name in names]
 
 
 class ActionModule(AzureAction):
@@ -75,12 +91,15 @@ class ActionModule(AzureAction):
         hostvars = task_vars["hostvars"]
         # The raw form leaves out templating: these variables are results, not templates.
         get = getattr(hostvars, "raw_get", hostvars.__getitem__)
-        known = [member(host, get(host)) for host in options["hosts"] if host in hostvars]
+        hosts = [host for host in options["hosts"] if host in hostvars and get(host).get("vmbackup_azure") is not None]
+        operators = {host: chosen_by_operators(hostvars, host) for host in hosts}
+        known = [member(host, get(host), operators[host]) for host in hosts]
         members = [one for one in known if one is not None]
+        self._closed = lambda host: outside(operators[host], get(host)) if host in operators else ""
         done: dict[str, Any] = {"hosts": {}, "vms": {}, "problem": None, "requests": {}}
         if options["phase"] in ("before", "after"):
-            closed = {one.host: outside(get(one.host)) for one in members}
-            waits = {one.host: deferred(one, options["phase"], closed[one.host]) for one in members if closed[one.host]}
+            closed = {one.host: self._closed(one.host) for one in members}
+            waits = {one.host: deferred(one, options, closed[one.host], self.check()) for one in members if closed[one.host]}
             done["hosts"] = {host: entries for host, entries in waits.items() if entries}
             members = [one for one in members if not closed[one.host]]
         if members:
@@ -101,6 +120,7 @@ class ActionModule(AzureAction):
     def _phase(self, members: list[phases.Member], options: dict[str, Any], done: dict[str, Any]) -> None:
         """Do one phase. Nobody signs in where there is nothing to do."""
         run = self.as_run(options, options["directory"])
+        run.closed = self._closed if options["phase"] in ("before", "after") else run.closed
         chosen = backup_options(options)
         phase, which = options["phase"], options["backup"] if "azure" in options["causes"] else "none"
         if not phases.anything(phase, members, which, run.check):

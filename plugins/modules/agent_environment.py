@@ -123,7 +123,8 @@ def present(unit, runner):
     if code != 0 or values.get("LoadState") != "loaded":
         raise undo.UndoError("systemd has no unit {0} that could be changed: {1}.".format(unit, err.strip() or values.get("LoadState")))
     of_files = {}
-    for path in re.findall(r"(\S+) \(ignore_errors=", values.get("EnvironmentFiles", "")):
+    # systemctl prints a line for each file.
+    for path in re.findall(r"(?m)^EnvironmentFiles=(\S+) \(ignore_errors=", out):
         of_files.update((name, path) for name in proxy.parse_environment(persist.read(path)))
     return proxy.parse_environment(values.get("Environment", "")), of_files
 

@@ -75,6 +75,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, dhcp, dhcp_text, persist, undo
 
 NOTHING = " Nothing was changed."
+# What ifupdown and network scripts call for DHCP.
+CLIENTS, PLACES = ("dhclient", "dhcpcd", "udhcpc"), ("/sbin", "/usr/sbin", "/bin", "/usr/bin", "/usr/local/sbin")
 
 
 def planned(options, runner):
@@ -84,6 +86,14 @@ def planned(options, runner):
     if edit is None:
         raise undo.UndoError(
             "{0} is not a file that this module changes; where netplan makes it, set dhcp4: true in /etc/netplan.".format(path) + NOTHING
+        )
+    needs_client = path.startswith(("/etc/network/interfaces", persist.IFCFG))
+    if needs_client and not any(os.access(os.path.join(place, name), os.X_OK) for place in PLACES for name in CLIENTS):
+        raise undo.UndoError(
+            "No DHCP client is installed ({0}), so {1} would be without an address after the next start. Install one first.".format(
+                " or ".join(CLIENTS), interface
+            )
+            + NOTHING
         )
     text = persist.read(path)
     if text is None:
@@ -128,7 +138,7 @@ def main():
         text, wanted = planned(options, runner)
         changed = text != wanted
         if changed and not module.check_mode:
-            with change.Change(module, files=[path]) as frame:
+            with change.Change(module, files=[path], minds_guards=True) as frame:
                 text, wanted = planned(options, runner)  # only now nobody else changes it
                 undo.replace(path, [wanted.encode("utf-8")])
                 if path.startswith(persist.PROFILES):

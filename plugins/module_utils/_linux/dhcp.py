@@ -244,6 +244,9 @@ def method(host, interface, mac, running):
             values = dict(parse_sections(host.read("network", path)))
             if values.get("connection", {}).get("interface-name", [interface])[-1] != interface:
                 continue
+            card = values.get("ethernet", values.get("802-3-ethernet", {})).get("mac-address", [mac])[-1]
+            if mac and card and card.lower() != mac.lower():
+                continue
             found = {"auto": "dhcp", "manual": "static"}.get(values.get("ipv4", {}).get("method", [""])[-1])
             if found:
                 return found, path

@@ -159,6 +159,8 @@ def _nft_places(saved, ruleset):
         if chain.get("hook") in ("output", "postrouting"):
             bases[_place(chain, "name")] = chain
     for place, base in bases.items():
+        if base.get("table") == "firewalld":
+            continue  # firewalld owns it: what is added is refused, or gone with the next reload
         if saved is not None and base.get("family") == "ip" and base.get("table") in BUILT_IN:
             continue
         # The rules of one base chain and of what it jumps to, as if there were no other.

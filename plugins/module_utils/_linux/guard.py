@@ -141,6 +141,16 @@ def arm(point, steps, seconds, store, runner):
     except (OSError, shutil.Error) as error:
         disarm(token, store)
         raise undo.UndoError("The guard of this change could not be prepared in {0}: {1}. Nothing was changed.".format(place, error))
+    # The unit for the next start is played once: where the system does not let this program run, nothing would be taken back.
+    code, out, err = runner(["systemctl", "daemon-reload"])
+    if code == 0:
+        code, out, err = runner(["systemctl", "start", boot])
+    if code != 0:
+        disarm(token, store)
+        raise undo.UndoError(
+            "The guard of this change cannot run on this guest ({0}): {1}. Look at it with journalctl -u {2}; SELinux or fapolicyd may refuse "
+            "it. Nothing was changed.".format(directory, (err or out).strip() or "exit code {0}".format(code), boot)
+        )
     command = ["systemd-run", "--quiet", "--unit=" + timer, "--on-active={0}s".format(seconds), "--timer-property=AccuracySec=500ms"]
     command += ["--description=Take back a change of vmbackup.azure unless it is confirmed"]
     code, out, err = runner(command + [sys.executable, os.path.join(directory, "guard.py"), directory, "timer"])
@@ -180,9 +190,13 @@ def disarm(token, store, runner=None, said="given up"):
 
 
 def find(name, store):
-    """Return (token, directory) of the guard that is meant: its token, or the name of a remedy for its newest one."""
+    """Return (token, directory) of the guard that is meant: its token, or the name of a remedy for the one of it that waits, or else its newest."""
     found = [(token, directory) for token, directory, _state in known(store)]
     if _REMEDY.match(name):
+        # One that was confirmed long ago says nothing of a change whose answer was lost; one that waits comes last.
+        own = [(state.get("state"), state.get("until", 0), token, directory) for token, directory, state in known(store)]
+        own = [entry for entry in own if entry[0] != "confirmed" or entry[1] > time.time()]
+        found = [(token, directory) for _armed, token, directory in sorted((entry[0] == "armed",) + entry[2:] for entry in own)]
         found = [pair for pair in found if re.sub(r"-\d+\Z", "", pair[0].split("-", 1)[1]) == name]
     else:
         found = [pair for pair in found if pair[0] == name]
@@ -199,6 +213,8 @@ def confirm(name, store, runner):
     token, directory = find(name, store)
     lock = guard_program.lock(os.path.join(directory, "lock"), 90)
     try:
+        if not guard_program.holds(lock):
+            raise undo.UndoError("The guest is just putting the former state of {0} back. Diagnose it again.".format(token))
         state, plan = state_of(directory) or {}, guard_program.read_json(os.path.join(directory, "plan.json"))
         if state.get("state") == "confirmed":
             return token

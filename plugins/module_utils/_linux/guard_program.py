@@ -78,6 +78,15 @@ def lock(path, seconds):
         time.sleep(0.2)
 
 
+def holds(handle):
+    """Say whether a lock is held by this handle: :func:`lock` goes on without it after its time."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except (IOError, OSError):
+        return False
+
+
 def put_file(directory, state):
     """Put a file or link back as it was, in one step."""
     path = state["path"]
@@ -166,7 +175,10 @@ def main(directory, occasion):
     if occasion == "boot" and not restarted:
         return 0  # somebody started the unit by hand; the timer has still time
     guest = lock(plan["guest_lock"], 0 if restarted else LOCK_WAIT_S)
-    problems = take_back(directory, plan, restarted)
+    try:
+        problems = take_back(directory, plan, restarted)
+    finally:
+        disarm(plan)  # before the state is written: with a full disk it would run again at each start
     state.update(
         state="taken back",
         at=utc(),
@@ -174,7 +186,6 @@ def main(directory, occasion):
         problems=problems,
     )
     write_json(os.path.join(directory, "state.json"), state)
-    disarm(plan)
     os.close(guest)
     os.close(guard)
     return 0

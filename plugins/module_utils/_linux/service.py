@@ -27,7 +27,9 @@ def parse_show(text):
         for line in block.split("\n"):
             key, separator, value = line.partition("=")
             if separator:
-                values[key.strip()] = value.strip()
+                key, value = key.strip(), value.strip()
+                # A unit with several files has a line for each.
+                values[key] = values[key] + " " + value if key == "EnvironmentFiles" and key in values else value
         if values:
             units.append(values)
     return units

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Iterator
 
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.dhcp_text import editor
 from ansible_collections.vmbackup.azure.plugins.module_utils._snapshot_codes import HOST_CODES, RUNNING, finding_of, name_of
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._base import (
     Cause,
@@ -467,7 +468,7 @@ def dhcp_static_address(facts: Facts, limits: Limits) -> Iterator[Seen]:
     source = dhcp.get("method_source")
     fix: Fix | None = {"interface": interface}
     if not is_windows(facts):
-        known = interface and address and source and address in items(facts, "network.imds_addresses")
+        known = interface and address and address in items(facts, "network.imds_addresses") and editor(str(source)) is not None
         fix = {"interface": interface, "path": source, "address": address} if known else None
     yield seen(fix=fix, source=dhcp.get("method_source"), interface=interface, address=address)
 

@@ -95,7 +95,11 @@ def test_made_again_looked_at_and_removed(awx):
     assert set(templates) == {"vmbackup: " + name for name in load("roles", "awx", "vars", "main", "objects.yml")["awx_templates"]}
     assert {template["use_fact_cache"] for template in templates.values()} == {False}
     assert templates["vmbackup: preview"]["job_type"] == "check" and templates["vmbackup: preview"]["diff_mode"] is True
-    assert [templates["vmbackup: " + name]["job_slice_count"] for name in ("diagnose", "preview", "remediate approved")] == [3, 1, 3]
+    assert [templates["vmbackup: " + name]["job_slice_count"] for name in ("diagnose", "remediate guests", "remediate approved")] == [
+        1,
+        3,
+        1,
+    ]
     variables = {name: json.loads(template["extra_vars"]) for name, template in templates.items()}
     assert "vmbackup_allow_routes" not in variables["vmbackup: diagnose"]
     assert variables["vmbackup: undo"]["vmbackup_report_name"] == "vmbackup-{{ awx_workflow_job_id | default('alone') }}-{{ awx_job_id }}"
@@ -109,8 +113,7 @@ def test_made_again_looked_at_and_removed(awx):
     edges = {(name, kind, names[other]) for name, node in nodes.items() for kind, others in node["_joined"].items() for other in others}
     assert edges == {
         ("diagnose", "failure_nodes", "preview"), ("preview", "success_nodes", "approval"), ("approval", "success_nodes", "remediate approved"),
-        ("remediate approved", "always_nodes", "azure approved"),
-        ("azure approved", "always_nodes", "report"),
+        ("remediate approved", "always_nodes", "report"),
     }  # fmt: skip
     [approval] = awx.store.objects["workflow_approval_templates"].values()
     assert nodes["approval"]["unified_job_template"] == approval["id"] and approval["timeout"] == 86400

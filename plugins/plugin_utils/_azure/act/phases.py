@@ -31,6 +31,7 @@ class Member:
     """A host of the run whose VM is known.
 
     before, after: results of diagnose. actions: what the run did on it so far, failures among it. lost: it stopped answering. never: remedies.
+    stopped: the run stopped itself before it came to this host.
     """
 
     host: str
@@ -40,6 +41,7 @@ class Member:
     actions: list[Mapping[str, Any]] = field(default_factory=list)
     lost: bool = False
     never: Sequence[str] = ()
+    stopped: bool = False
 
     def planned(self) -> list[Mapping[str, Any]]:
         """Return the plan of the newest diagnosis."""
@@ -70,6 +72,8 @@ def remedies_of(phase: str) -> list[str]:
 def repair(client: Client, phase: str, members: Sequence[Member], run: Run) -> dict[str, list[dict[str, Any]]]:
     """Do the remedies of a phase that the plans of the VMs name; return what was done, by host. Members get it among their actions."""
     done: dict[str, list[dict[str, Any]]] = {}
+    if phase == "after":  # nothing more on a guest that was lost, nor after a run stopped itself
+        members = [one for one in members if not one.lost and not one.stopped]
     names = [name for name in remedies_of(phase) if any(name == entry["remedy"] for one in members for entry in one.planned())]
     if names:
         _running_jobs(client, [one for one in members if any(entry["remedy"] in names for entry in one.planned())], run)
@@ -150,6 +154,8 @@ def why_not(one: Member, which: str, check: bool) -> str | None:
     repaired = any(action.get("changed") and not action.get("failed") for action in one.actions) or bool(planned)
     if which == "repaired" and not repaired:
         return ""
+    if one.stopped:
+        return "Not backed up, since the run stopped itself before it came to this guest."
     if one.lost or (one.after.get("failed") or one.after.get("unreachable")):
         return "Not backed up, since the guest stopped answering."
     if any(action.get("deferred") for action in one.actions):

@@ -80,6 +80,8 @@ class Run:
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     wall: Callable[[], float] = field(default=time.time, repr=False)
+    # Why a host may not be changed now, empty where it may: asked right before each write, since a run may outlast a maintenance window.
+    closed: Callable[[str], str] = field(default=lambda host: "", repr=False)
 
     def now(self, client: Client) -> datetime:
         """Return the time by Azure's clock, which the first answer of a client tells."""
@@ -154,53 +156,98 @@ def _group(client: Client, step: Step, group: Sequence[Target], run: Run) -> lis
     changes = [change(write) for write in look.writes]
     if run.check:
         return [outcome(step, target, look.text, changed=True, changes=changes) for target in group]
-    text, proved, changed, failed = _written(client, step, group, look, run)
-    more = {"changed": changed, "failed": failed, "proved": proved, "changes": changes if changed else []}
-    more["undo_point"] = look.undo if changed else None
-    return [outcome(step, target, text, **more) for target in group]
+    reason = next(filter(None, (run.closed(target.host) for target in group)), "")
+    if reason:
+        text = "{0} Deferred: {1}. Run this again inside of it.".format(look.text, reason)
+        return [outcome(step, target, text, deferred=True, outside=True) for target in group]
+    written = _written(client, step, group, look, run)
+    more = {"failed": written.failed, "proved": written.proved, "changed": bool(written.writes)}
+    more["changes"] = [change(write) for write in written.writes]
+    more["undo_point"] = look.undo if written.writes else None
+    return [outcome(step, target, written.text, **more) for target in group]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of the writes of a group: a sentence, what was or may be changed, whether it was seen afterwards."""
+
+    text: str
+    writes: Sequence[Write] = ()
+    proved: bool = False
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was sent: writes that Azure took, and what went wrong. taken: the last of them was taken, and its operation is what went wrong."""
+
+    writes: Sequence[Write] = ()
+    trouble: errors.AzureError | None = None
+    taken: bool = False
+
+    @property
+    def refused(self) -> bool:
+        return self.trouble is not None and not self.taken and is_refused(self.trouble)
 
 
 def change(write: Write) -> dict[str, Any]:
     return {"resource": write.resource, "property": write.name, "old": write.old, "new": write.new}
 
 
-def _written(client: Client, step: Step, group: Sequence[Target], look: Look, run: Run) -> tuple[str, bool, bool, bool]:
-    """Write what a look asks for; return (sentence, whether it was seen afterwards, changed, failed)."""
+def _written(client: Client, step: Step, group: Sequence[Target], look: Look, run: Run) -> Written:
+    """Write what a look asks for, and look again."""
     first = look.text
     for round_ in range(ROUNDS):
-        trouble = _sent(client, step, look, run)
-        if trouble is None or not _is_busy(trouble) or round_ + 1 == ROUNDS:
+        sent = _sent(client, step, look, run)
+        trouble = sent.trouble
+        if trouble is None or sent.writes or not _is_busy(trouble) or round_ + 1 == ROUNDS:
             break
         run.sleep(ROUND_S)
         look = step.look(client, group, run)
         if not look.writes:
-            return "{0} Something else was at work: {1}".format(look.text, trouble), look.seen, False, not look.seen
-    refused = trouble is not None and is_refused(trouble)
-    seen = None if refused else _proof(client, step, group, run, trouble is None)
+            return Written("{0} Something else was at work: {1}".format(look.text, trouble), proved=look.seen, failed=not look.seen)
+    if trouble is not None and sent.refused:
+        if not sent.writes:
+            return Written("{0} Azure refused it, and nothing was changed: {1}{2}".format(first, trouble, _advice(trouble)), failed=True)
+        names = ", ".join("{0} of {1}".format(write.name, write.resource) for write in sent.writes)
+        return Written(
+            "{0} Written: {1}. Azure refused the rest: {2}{3}".format(first, names, trouble, _advice(trouble)), sent.writes, failed=True
+        )
+    seen = _proof(client, step, group, run, trouble is None)
     if trouble is None:
         if seen is not None and (seen.seen or seen.settled):
-            return first, True, True, False
-        return "{0} Azure took it, but does not show it after {1:.0f} s. Run this again.".format(first, PROOF_S), False, True, True
-    if refused:
-        return "{0} Azure refused it, and nothing was changed: {1}{2}".format(first, trouble, _advice(trouble)), False, False, True
+            return Written(first, look.writes, proved=True)
+        return Written(
+            "{0} Azure took it, but does not show it after {1:.0f} s. Run this again.".format(first, PROOF_S), look.writes, failed=True
+        )
     if seen is not None and seen.seen:
-        return "{0} Azure shows it, though: {1}".format(first, trouble), True, True, False
+        return Written("{0} Azure shows it, though: {1}".format(first, trouble), look.writes, proved=True)
+    if sent.taken and not isinstance(trouble, errors.OperationFailed):
+        text = "{0} Azure took it, but what became of it is not known: {1} Run this again."
+        return Written(text.format(first, trouble), sent.writes, failed=True)
     text = "{0} Whether it was done is not known: {1} Azure does not show it, and it was not sent again. Run this again."
-    return text.format(first, trouble), False, False, True
+    return Written(text.format(first, trouble), sent.writes[:-1] if sent.taken else sent.writes, failed=True)
 
 
-def _sent(client: Client, step: Step, look: Look, run: Run) -> errors.AzureError | None:
-    """Send what a look asks for, one after the other, each kept before; return what went wrong."""
+def _sent(client: Client, step: Step, look: Look, run: Run) -> Sent:
+    """Send what a look asks for, one after the other, each kept before. An error of the operation is no refusal of the write."""
+    done: list[Write] = []
     for write in look.writes:
         entry = {"remedy": step.remedy, "at": values.iso(run.now(client)), **change(write)}
         run.keep({**entry, "state": "begun"})
         try:
-            client.wait(client.write(write.method, write.path, write.version, write.body, write.headers), run.wait_s)
+            answer = client.write(write.method, write.path, write.version, write.body, write.headers)
         except errors.AzureError as error:
             run.keep({**entry, "state": "refused" if is_refused(error) else "unknown"})
-            return error
+            return Sent(done, error)
+        done.append(write)
+        try:
+            client.wait(answer, run.wait_s)
+        except errors.AzureError as error:
+            run.keep({**entry, "state": "unknown"})
+            return Sent(done, error, taken=True)
         run.keep({**entry, "state": "done"})
-    return None
+    return Sent(done)
 
 
 def _proof(client: Client, step: Step, group: Sequence[Target], run: Run, succeeded: bool) -> Look | None:

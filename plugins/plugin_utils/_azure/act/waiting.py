@@ -141,12 +141,20 @@ class Work:
                 del self.queue[vault]
             elif self.options.until == "none" and busy >= self.options.parallel:
                 self._leave(vault, "Not started: {0} were, which is the limit of vmbackup_backup_parallel. Run this again.".format(busy))
+        batch = [(target, id_) for target, id_ in batch if not self._outside(target)]
         for (target, id_), answer in self.client.at_once(self._one, batch):
             self._note(target, id_, answer, now)
         if self.failures > self.run.most_failures:
             text = "Not started: {0} others could not be, and vmbackup_max_failures is {1}. Read why, then run this again."
             for vault in list(self.queue):
                 self._leave(vault, text.format(self.failures, self.run.most_failures))
+
+    def _outside(self, target: Target) -> bool:
+        """Leave a VM that may not be changed now; backups that wait for their turn may outlast a maintenance window."""
+        reason = self.run.closed(target.host)
+        if reason:
+            self.not_sent.append(made(target, "Deferred: {0}. Run this again inside of it.".format(reason), deferred=True, outside=True))
+        return bool(reason)
 
     def _leave(self, vault: str, text: str) -> None:
         self.not_sent += [made(target, text, deferred=True) for target, _id in self.queue.pop(vault, [])]

@@ -14,6 +14,7 @@ def one(name, status, at, actions=(), **more):
         "status": status,
         "reason": status,
         "findings": [],
+        "not_seen": [],
         "actions": list(actions),
         "undo": None,
         "backup": None,
@@ -46,3 +47,19 @@ def test_a_host_of_several_reports_is_the_newest_with_all_that_was_done_and_its_
 def test_what_is_no_report_is_not_merged(bad):
     with pytest.raises(ValueError):
         merged([{**one("a", "failed", ""), **bad}], "now")
+
+
+def test_what_was_tried_before_is_left_out_once_something_was_done():
+    preview = dict(one("a", "would_repair", "2026-01-01T00:00:00Z"), check_mode=True)
+    diagnosis = dict(one("a", "found", "2026-01-01T00:00:00Z"), mode="diagnose")
+    whole = merged([diagnosis, preview, one("a", "repaired", "2026-01-01T00:05:00Z")], "now")
+    assert whole["counts"] == {"repaired": 1} and whole["check_mode"] is False
+    assert merged([diagnosis, preview], "now")["counts"] == {"found": 1}
+
+
+def test_a_look_at_azure_alone_does_not_clear_what_a_guest_has():
+    blocker = {"id": "x", "severity": "blocker", "state": "left", "title": "X"}
+    whole = merged(
+        [one("a", "left_over", "2026-01-01T00:00:00Z", findings=[blocker]), one("a", "azure_only", "2026-01-01T00:05:00Z")], "now"
+    )
+    assert whole["troubled"] == ["a"] and whole["hosts"][0]["findings"] == [blocker]

@@ -64,7 +64,8 @@ def restart(directory):
 def test_what_nobody_confirms_is_taken_back(guest):
     directory = guest.arm()
     assert guest.file.read_text() == "after\n" and len(guest.units()) == 2 and "until" in guard.waiting(guest.store)
-    assert [call[0] for call in guest.calls] == ["systemd-run", "systemctl"] and "--on-active=120s" in guest.calls[0]
+    assert [call[:2] for call in guest.calls[:2]] == [["systemctl", "daemon-reload"], ["systemctl", "start"]]
+    assert [call[0] for call in guest.calls[2:]] == ["systemd-run", "systemctl"] and "--on-active=120s" in guest.calls[2]
     guest.fire(directory)
     assert guest.file.read_text() == "before\n" and not (guest.root / "new.conf").exists()
     assert guest.trace.read_text() == "route replace x\n"
@@ -103,6 +104,38 @@ def test_a_confirmed_change_stays(guest):
     guest.fire(directory, "boot")
     assert guest.file.read_text() == "after\n" and guard.waiting(guest.store) is None
     assert guard.confirm(REMEDY, guest.store, guest.runner) == guest.point["id"], "a lost answer is asked for again"
+
+
+def test_what_was_confirmed_long_ago_says_nothing_of_a_change_whose_answer_was_lost(guest):
+    directory = guest.arm()
+    guard.confirm(REMEDY, guest.store, guest.runner)
+    path = os.path.join(directory, "state.json")
+    guard_program.write_json(path, dict(guard_program.read_json(path), until=1))
+    with pytest.raises(undo.UndoError, match="no change connectivity.route on this guest"):
+        guard.confirm(REMEDY, guest.store, guest.runner)
+
+
+def test_a_guard_that_is_at_work_is_not_told_to_keep_the_change(guest, monkeypatch):
+    directory = guest.arm()
+    busy = guard_program.lock(os.path.join(directory, "lock"), 0)
+    monkeypatch.setattr(guard_program.time, "sleep", lambda seconds: None)
+    real = guard_program.lock
+    monkeypatch.setattr(guard_program, "lock", lambda path, seconds: real(path, 0))
+    with pytest.raises(undo.UndoError, match="just putting the former state"):
+        guard.confirm(REMEDY, guest.store, guest.runner)
+    os.close(busy)
+    assert guard.state_of(directory)["state"] == "armed"
+
+
+def test_where_its_program_may_not_run_nothing_is_changed(guest):
+    real = guest.runner
+
+    def refuses(arguments):
+        return (1, "", "status=203/EXEC") if arguments[:2] == ["systemctl", "start"] else real(arguments)
+
+    with pytest.raises(undo.UndoError, match="cannot run on this guest.*203/EXEC.*Nothing was changed"):
+        guard.arm(guest.point, [], 120, guest.store, refuses)
+    assert guest.units() == [] and guard.waiting(guest.store) is None
 
 
 def test_without_a_timer_nothing_is_changed(guest):
