@@ -76,7 +76,8 @@ from ansible_collections.vmbackup.azure.plugins.module_utils._linux import chang
 
 NOTHING = " Nothing was changed."
 # What ifupdown and network scripts call for DHCP.
-CLIENTS, PLACES = ("dhclient", "dhcpcd", "udhcpc"), ("/sbin", "/usr/sbin", "/bin", "/usr/bin", "/usr/local/sbin")
+CLIENTS = ("dhclient", "dhcpcd", "udhcpc")
+PLACES = ("/sbin", "/usr/sbin", "/bin", "/usr/bin", "/usr/local/sbin")
 
 
 def planned(options, runner):
