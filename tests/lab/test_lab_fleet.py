@@ -67,7 +67,14 @@ def run(*command, directory):
     env = dict(os.environ, PATH=FLEET + ":" + os.environ["PATH"], ANSIBLE_NAVIGATOR_CONFIG="", HOME=str(directory))
     env.pop("ANSIBLE_NAVIGATOR_CONFIG")
     done = subprocess.run(
-        command, env=env, cwd=directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        command,
+        env=env,
+        cwd=directory,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
     return done.returncode, done.stdout
 
