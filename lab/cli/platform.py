@@ -56,7 +56,7 @@ def platform_files():
     return f"{digest('platform')}-{total.hexdigest()[:12]}"
 
 
-def control(path, data=None, timeout=10):
+def control(path, data=None, timeout=40):
     """Ask the platform stand-in."""
     url = f"http://{described()['network']['platform']}:8099/{path}"
     request = urllib.request.Request(
