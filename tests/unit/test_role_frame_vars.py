@@ -87,3 +87,17 @@ def test_a_remedy_alone_is_decided_by_its_own_diagnosis_and_waits(busy):
     assert frame(SERVICE, "__repair_entry['fix']", **given) == {"from": "own"}
     assert str(frame(SERVICE, "__repair_busy | bool", **given)) == str(busy)
     assert int(frame(SERVICE, "__repair_looks", **given)) == 61
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [({}, 600), ({"vmbackup_snapshot_wait_s": 0}, 0), ({"vmbackup_snapshot_wait_s": ""}, 600), ({"vmbackup_snapshot_wait_s": "30"}, 30)],
+)
+def test_no_wait_is_no_wait_and_an_empty_answer_of_a_survey_is_the_default(given, expected):
+    with open(os.path.join(ROOT, "..", "playbooks", "vars", "run.yml")) as stream:
+        expression = yaml.safe_load(stream)["__vmbackup_wait_s"]
+    try:
+        from ansible.template import trust_as_template as trusted  # ansible-core 2.19 and newer
+    except ImportError:
+        trusted = str
+    assert int(template.Templar(loader=loader.DataLoader(), variables=given).template(trusted(expression))) == expected
