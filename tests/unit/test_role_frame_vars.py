@@ -10,6 +10,8 @@ import pytest
 yaml = pytest.importorskip("yaml")
 loader = pytest.importorskip("ansible.parsing.dataloader")
 template = pytest.importorskip("ansible.template")
+# ansible-core 2.19 and newer template only what is trusted.
+trusted = getattr(template, "trust_as_template", str)
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), ".."))
 ROUTES, FIREWALL, SERVICE = "connectivity.azure_routes", "connectivity.firewall", "agent.service"
 
@@ -27,10 +29,6 @@ BEFORE = diagnosis("first", ROUTES, FIREWALL, SERVICE)
 
 
 def frame(remedy, expression, **variables):
-    try:
-        from ansible.template import trust_as_template as trusted  # ansible-core 2.19 and newer
-    except ImportError:
-        trusted = str
     known = {}
     for name in ("frame", "remedies"):
         with open(os.path.join(ROOT, "..", "roles", "repair", "vars", "main", name + ".yml")) as stream:
@@ -96,8 +94,4 @@ def test_a_remedy_alone_is_decided_by_its_own_diagnosis_and_waits(busy):
 def test_no_wait_is_no_wait_and_an_empty_answer_of_a_survey_is_the_default(given, expected):
     with open(os.path.join(ROOT, "..", "playbooks", "vars", "run.yml")) as stream:
         expression = yaml.safe_load(stream)["__vmbackup_wait_s"]
-    try:
-        from ansible.template import trust_as_template as trusted  # ansible-core 2.19 and newer
-    except ImportError:
-        trusted = str
     assert int(template.Templar(loader=loader.DataLoader(), variables=given).template(trusted(expression))) == expected

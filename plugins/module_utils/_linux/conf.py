@@ -87,7 +87,7 @@ class ConfError(ValueError):
 def decode(data, path="waagent.conf"):
     """Return the text of a configuration file.
 
-    :param data: bytes of the file; one more than ``MAX_BYTES`` is enough to see that it is too large.
+    :param data: bytes of the file; one more than ``MAX_BYTES`` shows that it is too large.
     :raises ConfError: when they are not UTF-8, with which the agent does not start, or more than any configuration holds.
     """
     if len(data) > MAX_BYTES:
