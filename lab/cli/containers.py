@@ -4,6 +4,7 @@
 
 import json
 import pathlib
+import time
 
 from .common import CACHE, PREFIX, Trouble, container, containers, podman, run, say
 from .described import described
@@ -18,7 +19,7 @@ def make_network():
     if found.returncode == 0:
         if network["subnet"] in found.stdout:
             return
-        podman("rm", "--force", "--time", "0", *containers()) if containers() else None
+        remove(containers())
         podman("network", "rm", "--force", network["name"])
     podman(
         "network",
@@ -66,7 +67,7 @@ def start(name, image, address, mac, more=(), label=""):
     """Start a fresh container. systemd as process 1; the word after it lets newer systemd run where the kernel offers the old control groups."""
     network = described()["network"]["name"]
     podman(
-        "run", "--detach", "--name", container(name), "--hostname", name, "--runtime", "runc", "--systemd=always", "--privileged",
+        "run", "--detach", "--replace", "--name", container(name), "--hostname", name, "--runtime", "runc", "--systemd=always", "--privileged",
         "--network", network, "--ip", address, "--mac-address", mac, "--dns=none", "--no-hosts", "--log-driver=none", "--stop-timeout", "5",
         "--label", f"{PREFIX}={label or digest(image)}", *more, tag(image), "/sbin/init", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
     )  # fmt: skip
@@ -89,7 +90,7 @@ def start_windows(guest):
         "WINRM_PASSWORD_FILE": "/run/winrm/password",
     }
     podman(
-        "run", "--detach", "--name", container(name), "--hostname", name, "--runtime", "runc", "--privileged",
+        "run", "--detach", "--replace", "--name", container(name), "--hostname", name, "--runtime", "runc", "--privileged",
         "--network", network["name"], "--ip", guest["address"], "--mac-address", guest["mac"], "--dns=none", "--no-hosts",
         "--log-driver=none", "--stop-timeout", "5", "--label", f"{PREFIX}={digest(guest['image'])}",
         *[word for key, value in settings.items() for word in ("--env", f"{key}={value}")],
@@ -97,9 +98,18 @@ def start_windows(guest):
     )  # fmt: skip
 
 
-def remove(names):
-    if names:
-        podman("rm", "--force", "--time", "0", *[container(name) for name in names], check=False)
+def remove(names, pause_s=1):
+    """Remove the containers of these guests. One that podman was stopping when the machine went down may resist the first time."""
+    left = list(names)
+    for attempt in range(3):
+        if not left:
+            return
+        time.sleep(pause_s if attempt else 0)
+        done = podman("rm", "--force", "--time", "0", *[container(name) for name in left], check=False)
+        have = containers()
+        left = [name for name in left if name in have]
+    if left:
+        raise Trouble(f"podman does not remove {', '.join(map(container, left))}:\n  {(done.stderr or '').strip()}")
 
 
 def running(item, label):

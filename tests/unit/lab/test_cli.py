@@ -11,7 +11,7 @@ import pytest
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "lab"))
-from cli import commands, common, described, guests, images  # noqa: E402
+from cli import commands, common, containers, described, guests, images  # noqa: E402
 
 HEAD = "# SPDX\n# Copyright\n"
 
@@ -80,3 +80,35 @@ def test_a_program_that_fails_is_one_sentence_with_what_it_said():
         common.run("sh", "-c", "echo why >&2; exit 3")
     with pytest.raises(common.Trouble, match="no-such-program is not installed"):
         common.run("no-such-program")
+
+
+@pytest.fixture
+def podman_of_two(monkeypatch):
+    """A podman that has two containers, of which `stubborn` resists `resists` removals."""
+    state = {"have": {"f01", "stubborn"}, "resists": 0, "asked": []}
+
+    def podman(*command, **_options):
+        names = [word[len("vmbackup-lab-") :] for word in command if word.startswith("vmbackup-lab-")]
+        state["asked"].append(names)
+        refused = "stubborn" in names and state["resists"] > 0
+        state["resists"] -= refused
+        state["have"] -= set(names) - ({"stubborn"} if refused else set())
+        return subprocess.CompletedProcess(command, int(refused), "", "Error: it is stopping" if refused else "")
+
+    monkeypatch.setattr(containers, "podman", podman)
+    monkeypatch.setattr(containers, "containers", lambda: dict.fromkeys(state["have"]))
+    return state
+
+
+def test_a_container_that_resists_is_removed_again(podman_of_two):
+    podman_of_two["resists"] = 1
+    containers.remove(["f01", "stubborn"], pause_s=0)
+    assert podman_of_two["have"] == set()
+    assert podman_of_two["asked"] == [["f01", "stubborn"], ["stubborn"]]
+
+
+def test_a_container_that_stays_is_said_with_the_words_of_podman(podman_of_two):
+    podman_of_two["resists"] = 9
+    with pytest.raises(common.Trouble, match="does not remove vmbackup-lab-stubborn:\n  Error: it is stopping"):
+        containers.remove(["f01", "stubborn"], pause_s=0)
+    assert podman_of_two["have"] == {"stubborn"}
