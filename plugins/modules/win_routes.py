@@ -57,55 +57,12 @@ options:
         now has a route that is neither that nor the one that is wanted, or has lost it, nothing is written and the module fails.
       - Prefixes that are not in it are not compared.
     type: dict
-  confirm_s:
-    description:
-      - Seconds within which the change has to be confirmed, by O(verify) or by a second call with O(confirm). Otherwise a process of the guest
-        puts the former state back by itself, which brings back a guest that was cut off. It writes to a file below C(C:\ProgramData\vmbackup_azure\guard).
-      - The process is started before the change. When it does not start, nothing is changed.
-      - A restart of the guest ends that process. So until the confirmation nothing is written to C(PersistentStore), and a restart brings the former
-        routes back.
-      - V(0) is without such a net. Needs O(undo).
-    type: int
-    default: 0
-  confirm:
-    description:
-      - What an earlier call returned as RV(token). Tells the guest to keep that change, and does nothing else.
-      - Where the answer of that call was lost, the name given in its O(undo) stands for the newest change of that name.
-    type: str
-  verify:
-    description:
-      - Whether to look over a new connection that the guest still answers, and to confirm the change then. It is done from the controller,
-        within half of O(confirm_s), and only where something waits for a confirmation.
-      - With V(false) the change waits for a call with O(confirm).
-    type: bool
-    default: true
-  undo:
-    description:
-      - Name of the repair, such as V(agent.service). The former state is then kept before anything is changed, in a file below
-        C(C:\ProgramData\vmbackup_azure\undo), which only SYSTEM and administrators can read, for M(vmbackup.azure.win_undo).
-      - Without it nothing is kept.
-    type: str
-  keep_days:
-    description:
-      - Days after which undo points are removed when a new one is kept. V(0) keeps them for ever. One that a younger point builds on stays.
-    type: int
-    default: 90
 notes:
-  - Needs an administrator.
-  - Takes the lock of the guest, a mutex of Windows, before it reads and writes. When another run holds it for more than ten seconds, nothing
-    is changed and C(deferred) is returned.
-  - Looks for a snapshot immediately before the first write. When one runs or starts, nothing is changed and C(deferred) is returned.
-    The confirmation of a change (O(confirm)) looks for none.
-  - Everything is checked before the first write. When a write fails, what this call changed before is put back.
+  - Until the confirmation nothing is written to C(PersistentStore), so that a restart of the guest brings the former routes back.
 extends_documentation_fragment:
-  - vmbackup.azure.attributes.writes
-attributes:
-  platform:
-    description: Windows guests, Windows PowerShell 5.1 and newer.
-    support: full
-    platforms: windows
+  - vmbackup.azure.attributes.windows_writer
+  - vmbackup.azure.attributes.windows_guarded
 seealso:
-  - module: vmbackup.azure.win_undo
   - module: vmbackup.azure.azure_ip_ranges
   - module: ansible.windows.win_route
 author:
