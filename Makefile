@@ -55,13 +55,14 @@ types: setup ## types of the controller's side
 PROGRAMS := tests/unit/plugins/inventory/test_failed_backups.py tests/unit/plugins/action/test_backup_info.py \
   tests/unit/plugins/action/test_diagnose_azure.py tests/unit/plugins/action/test_remediate_azure.py \
   tests/unit/plugins/plugin_utils/_azure/test_azure_killed.py tests/unit/plugins/action/test_azcollection_reads.py \
-  tests/unit/fleet/test_awx.py tests/unit/fleet/test_rulebook.py tests/unit/fleet/test_execution_environment.py
+  tests/unit/fleet/test_awx.py tests/unit/fleet/test_rulebook.py tests/unit/fleet/test_execution_environment.py \
+  tests/unit/fleet/test_report_container.py
 
 unit: setup ## unit tests
 	@$(IN_TREE) $(BIN)/python -m pytest -q -n 2 -p no:cacheprovider $(addprefix --ignore=,$(PROGRAMS)) tests/unit
 
 unit-programs: setup ## unit tests that start Ansible's programs, on cores 2.16, 2.19 and 2.21
-	@tests/tools/setup.sh cores fleet
+	@tests/tools/setup.sh cores fleet azurite
 	@$(IN_TREE) $(BIN)/python -m pytest -q -n 2 -p no:cacheprovider -rs $(PROGRAMS)
 
 unit36: setup ## unit tests and fuzzing of the guest's side on Python 3.6

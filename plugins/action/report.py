@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import json
 import os
@@ -16,7 +17,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.vmbackup.azure.plugins.plugin_utils import _approval, _report_merge
+from ansible_collections.vmbackup.azure.plugins.plugin_utils import _approval, _container, _report_merge
 from ansible_collections.vmbackup.azure.plugins.plugin_utils import _report as report_
 
 display = Display()
@@ -44,6 +45,8 @@ def plain(value):
     """Return data without the containers and tags that Ansible wraps around it."""
     return json.loads(json.dumps(value, default=str))
 
+
+CONTENT_TYPES = {"json": "application/json", "html": "text/html; charset=utf-8"}
 
 # Results of azure_steps, once for all hosts.
 PHASES = ("vmbackup_azure_before", "vmbackup_azure_after")
@@ -75,21 +78,54 @@ def write(path, content):
         raise
 
 
+def found(patterns, container):
+    """Return the reports that patterns name, {where: a function that returns its bytes}: files, and those of that name in the container."""
+    paths = sorted({os.path.abspath(path) for pattern in patterns for path in glob.glob(os.path.expanduser(pattern))})
+    reports = {path: functools.partial(read_file, path) for path in paths}
+    have = {os.path.basename(path) for path in paths}
+    names = {name for pattern in patterns for name in container.names(os.path.basename(pattern))} if container else set()
+    reports.update({container.address + "/" + name: functools.partial(container.get, name) for name in sorted(names - have)})
+    return reports
+
+
+def read_file(path):
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
 def read(patterns):
     """Return the reports of earlier runs, which files or patterns of files name."""
-    paths = sorted({os.path.abspath(path) for pattern in patterns for path in glob.glob(os.path.expanduser(pattern))})
-    if not paths:
-        raise AnsibleActionFail("No report is there to merge: {0} names no file.".format(", ".join(patterns)))
+    try:
+        container = _container.from_environment(os.environ)
+        reports_found = found(patterns, container)
+    except _container.ContainerError as error:
+        raise AnsibleActionFail(str(error)) from error
+    if not reports_found:
+        where = " and {0} holds none of that name".format(container.address) if container else ""
+        raise AnsibleActionFail("No report is there to merge: {0} names no file{1}.".format(", ".join(patterns), where))
     reports = []
-    for path in paths:
+    for path, content in reports_found.items():
         try:
-            with open(path, encoding="utf-8") as stream:
-                reports.append(json.load(stream))
+            reports.append(json.loads(content()))
             _report_merge.merged(reports[-1:], "")
+        except _container.ContainerError as error:
+            raise AnsibleActionFail(str(error)) from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise AnsibleActionFail("{0} cannot be merged: {1}. Name reports of this collection as JSON.".format(path, reason)) from error
     return reports
+
+
+def store(paths):
+    """Store the files in the container, if one is named, and return their addresses there and what went wrong, None where nothing did."""
+    stored = []
+    try:
+        container = _container.from_environment(os.environ)
+        for kind, path in paths.items() if container else ():
+            stored.append(container.put(os.path.basename(path), read_file(path), CONTENT_TYPES[kind]))
+    except _container.ContainerError as error:
+        return stored, str(error)
+    return stored, None
 
 
 class ActionModule(ActionBase):
@@ -120,7 +156,7 @@ class ActionModule(ActionBase):
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         report = _report_merge.merged(read(options["merge"]), now) if options["merge"] else report_.build(records, run, now)
         directory = os.path.abspath(os.path.expanduser(options["directory"]))
-        paths = {kind: os.path.join(directory, options["name"] + "." + kind) for kind in ("json", "html")}
+        paths = {kind: os.path.join(directory, options["name"] + "." + kind) for kind in CONTENT_TYPES}
         try:
             os.makedirs(directory, exist_ok=True)
             write(paths["json"], json.dumps(report, indent=1, ensure_ascii=False) + "\n")
@@ -131,7 +167,8 @@ class ActionModule(ActionBase):
                     directory, error.strerror or error
                 )
             ) from error
-        self.show(report, paths["html"])
+        stored, not_stored = store(paths)
+        self.show(report, [paths["html"], *stored[-1:]], not_stored)
         problem = report_.failure(report)
         plan = {host: _approval.of_host((record.get("before") or {}).get("remedies")) for host, record in sorted(records.items())}
         plan = {host: entries for host, entries in plan.items() if entries}
@@ -146,14 +183,18 @@ class ActionModule(ActionBase):
             reasons=report_.reasons(report),
             json=paths["json"],
             html=paths["html"],
+            stored=stored,
+            not_stored=not_stored,
         )
-        if problem and options["fail_on_blocker"]:
-            result.update(failed=True, msg="{0} Report: {1}".format(problem, paths["html"]))
+        if (problem or not_stored) and options["fail_on_blocker"]:
+            result.update(failed=True, msg="{0} Report: {1}".format(" ".join(filter(None, (problem, not_stored))), paths["html"]))
         return result
 
     @staticmethod
-    def show(report, path):
+    def show(report, places, not_stored):
         colours = {"bad": C.COLOR_ERROR, "warn": C.COLOR_CHANGED, "good": C.COLOR_OK, None: None}
         for colour, line in report_.console(report):
             display.display(line, color=colours[colour])
-        display.display("Report: {0}".format(path))
+        display.display("Report: {0}".format(" and ".join(places)))
+        if not_stored:
+            display.display(not_stored, color=C.COLOR_ERROR)

@@ -12,6 +12,8 @@ description:
   - The HTML file needs nothing else, no network and no script. Hosts come worst first, with evidence, what was done, and what is left.
   - Says the same in short on the console. Runs once, whatever the number of hosts, and connects to none of them.
   - The files are written in check mode too, since they change no guest.
+  - Where the environment variable E(VMBACKUP_REPORT_CONTAINER_URL) of the controller holds the address of a container in Azure's blob storage, with a
+    shared access signature, both files are stored there as well, under their names and over older ones. Nothing shows the signature.
 options:
   mode:
     description: What the run was for.
@@ -27,6 +29,7 @@ options:
     description:
       - JSON reports of earlier runs on the controller, or patterns of their names, such as those that the slices of a job wrote. They become one
         report, and O(hosts) and O(mode) do not matter.
+      - Reports of such names in the container are taken too.
       - A host that is in several is taken from the newest, with all that was done on it, and the worst of its statuses.
     type: list
     elements: path
@@ -40,7 +43,9 @@ options:
     type: path
     default: vmbackup-report
   fail_on_blocker:
-    description: Whether to fail when something is left that keeps backup from working, or a host was lost, not reached or failed.
+    description:
+      - Whether to fail when something is left that keeps backup from working, a host was lost, not reached or failed, or the report could not be
+        stored in the container.
     type: bool
     default: true
 extends_documentation_fragment:
@@ -111,6 +116,16 @@ json:
   type: str
 html:
   description: The report for people.
+  returned: always
+  type: str
+stored:
+  description: Addresses of both in the container, without the signature. Empty where no container is named.
+  returned: always
+  type: list
+  elements: str
+  sample: ["https://reports.blob.core.windows.net/vmbackup/vmbackup-report.json"]
+not_stored:
+  description: Why they were not stored in the container, V(null) where they were, or where none is named.
   returned: always
   type: str
 """

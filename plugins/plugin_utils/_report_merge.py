@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.vmbackup.azure.plugins.plugin_utils._report import RANK, SCHEMA_VERSION, text, total
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._report import RANK, SCHEMA_VERSION, build_host, text, total
 
 # Statuses of hosts whose guest was not looked at: they say nothing of what a guest's own report found.
 IN_AZURE = ("azure_only", "in_azure")
+# What a report says of a host.
+KEYS = frozenset(build_host("", {}, {"mode": "undo", "check_mode": False, "inventory": []}))
 
 
 def merged(reports: list[dict[str, Any]], generated_at: str) -> dict[str, Any]:
@@ -34,6 +36,9 @@ def merged(reports: list[dict[str, Any]], generated_at: str) -> dict[str, Any]:
         for host in report["hosts"]:
             if not isinstance(host, dict) or host.get("status") not in RANK:
                 raise ValueError("one of its hosts has no status that is known")
+            missing = sorted(KEYS - set(host))
+            if missing:
+                raise ValueError("one of its hosts has no {0}".format(", ".join(missing)))
             former = hosts.get(str(host.get("host")))
             if former:
                 if host["status"] in IN_AZURE and former["status"] not in IN_AZURE:

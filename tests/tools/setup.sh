@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: vmbackup.azure contributors
-# Set up what a target needs: setup.sh [main|cores|fleet|python36]... Kept in .cache until its recipe changes.
+# Set up what a target needs: setup.sh [main|cores|fleet|azurite|python36]... Kept in .cache until its recipe changes.
 set -euo pipefail
 export LC_ALL=C.UTF-8 # Python 3.6 cannot unpack names beyond ASCII in the locale C
 cd "$(dirname "$0")/../.."
 cache=${VMBACKUP_CACHE:-$PWD/.cache}
 mkdir -p "$cache"
+azurite=azurite@3.35.0
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -92,6 +93,21 @@ for part in "${@:-main}"; do
                 say "SKIPPED ansible-rulebook: there is no Java runtime, and it cannot be installed here."
             make_venv fleet "$(find_python 3.11)" 'ansible-core==2.19.*' 'pywinrm==0.5.*' 'ansible-rulebook==1.3.*' 'ansible-builder==3.*' 'ansible-navigator>=25'
             ;;
+        # Microsoft's own emulator of Azure Storage.
+        azurite)
+            if ! command -v npm >/dev/null; then
+                say "SKIPPED azurite: there is no npm."
+            elif [ ! -x "$cache/azurite/node_modules/.bin/azurite-blob" ] || [ "$(cat "$cache/azurite/recipe" 2>/dev/null)" != "$azurite" ]; then
+                say "Setting up $azurite"
+                rm -rf "$cache/azurite" && mkdir -p "$cache/azurite"
+                if npm install --silent --no-audit --no-fund --prefix "$cache/azurite" "$azurite" >"$cache/azurite.log" 2>&1; then
+                    printf '%s' "$azurite" >"$cache/azurite/recipe"
+                else
+                    say "SKIPPED azurite: npm could not install it: $(tail -1 "$cache/azurite.log")"
+                    rm -rf "$cache/azurite"
+                fi
+            fi
+            ;;
         python36)
             if python=$(find_python 3.6); then
                 make_venv python36 "$python" 'pytest==7.0.*' 'ansible-core==2.11.*' 'jinja2<3.1'
@@ -99,6 +115,6 @@ for part in "${@:-main}"; do
                 say "SKIPPED python36: neither the system nor pyenv has Python 3.6."
             fi
             ;;
-        *) say "setup.sh: there is no part called $part; the parts are main, cores, fleet, python36."; exit 2 ;;
+        *) say "setup.sh: there is no part called $part; the parts are main, cores, fleet, azurite, python36."; exit 2 ;;
     esac
 done

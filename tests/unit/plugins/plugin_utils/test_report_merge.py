@@ -5,21 +5,11 @@
 
 import pytest
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._report import SCHEMA_VERSION, headline
-from ansible_collections.vmbackup.azure.plugins.plugin_utils._report_merge import merged
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._report_merge import KEYS, merged
 
 
 def one(name, status, at, actions=(), **more):
-    host = {
-        "host": name,
-        "status": status,
-        "reason": status,
-        "findings": [],
-        "not_seen": [],
-        "actions": list(actions),
-        "undo": None,
-        "backup": None,
-        "stopped": None,
-    }
+    host = dict(dict.fromkeys(KEYS), host=name, status=status, reason=status, findings=[], not_seen=[], actions=list(actions))
     return {"schema_version": SCHEMA_VERSION, "generated_at": at, "mode": "remediate", "check_mode": False, "problem": None,
             "hosts": [dict(host, **more)]}  # fmt: skip
 
