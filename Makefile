@@ -20,7 +20,7 @@ FUZZ_CASES ?= 100000
 FUZZ_SEED ?=
 SOURCES := $(shell git ls-files -co --exclude-standard galaxy.yml README.md CHANGELOG.md meta plugins roles playbooks docs changelogs 2>/dev/null)
 
-.PHONY: help setup check format format-check lint types licences changelog-lint tables-check unit unit-programs unit36 docs docs-lint sanity pslint fuzz bench bench-azure compare build install demo test lab lab-test lanes lane-linux lane-windows molecule scenario-windows clean
+.PHONY: help setup check format format-check lint types licences changelog-lint tables-check unit unit-programs unit36 docs docs-lint sanity pslint published fuzz bench bench-azure compare build install demo test lab lab-test lanes lane-linux lane-windows molecule scenario-windows clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -90,6 +90,10 @@ sanity: setup ## ansible-test sanity on cores 2.16, 2.19 and 2.21
 	  if tests/tools/sanity.sh $$core >$(VMBACKUP_CACHE)/sanity-$$core.log 2>&1; then grep -h '^SKIPPED' $(VMBACKUP_CACHE)/sanity-$$core.log || true; \
 	    grep -q '^SKIPPED sanity on core' $(VMBACKUP_CACHE)/sanity-$$core.log || echo "sanity on core $$core: passed, no ignores"; \
 	  else grep -hE '^(ERROR|FATAL)' $(VMBACKUP_CACHE)/sanity-$$core.log | head -50; echo "sanity on core $$core FAILED, see $(VMBACKUP_CACHE)/sanity-$$core.log"; exit 1; fi; done
+
+published: setup install ## what Galaxy's importer and a documentation site make of the archive
+	@tests/tools/setup.sh published
+	@tests/tools/published.sh
 
 pslint: setup ## what Windows PowerShell 5.1 does not have must not be in the PowerShell files; by the guest's own parser
 	@tests/tools/pslint.sh
@@ -164,6 +168,7 @@ test: check ## the full test suite, from lint to the lab
 	@$(MAKE) --no-print-directory unit-programs
 	@$(MAKE) --no-print-directory sanity
 	@$(MAKE) --no-print-directory pslint
+	@$(MAKE) --no-print-directory published
 	@$(MAKE) --no-print-directory lanes
 
 clean: ## remove the lab, its images and all that was set up

@@ -12,6 +12,7 @@ TARGETS = {
     "types": "types",
     "unit": "unit",
     "sanity": "sanity",
+    "published": "published",
     "docs": "docs-lint",
     "changelog": "changelog-lint",
     "licences": "licences",

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: vmbackup.azure contributors
-# Set up what a target needs: setup.sh [main|cores|fleet|azurite|python36]... Kept in .cache until its recipe changes.
+# Set up what a target needs: setup.sh [main|cores|fleet|azurite|published|python36]... Kept in .cache until its recipe changes.
 set -euo pipefail
 export LC_ALL=C.UTF-8 # Python 3.6 cannot unpack names beyond ASCII in the locale C
 cd "$(dirname "$0")/../.."
@@ -93,6 +93,9 @@ for part in "${@:-main}"; do
                 say "SKIPPED ansible-rulebook: there is no Java runtime, and it cannot be installed here."
             make_venv fleet "$(find_python 3.11)" 'ansible-core==2.19.*' 'pywinrm==0.5.*' 'ansible-rulebook==1.3.*' 'ansible-builder==3.*' 'ansible-navigator>=25'
             ;;
+        published)
+            make_venv published "$(find_python 3.11)" 'ansible-core==2.19.*' 'galaxy-importer==0.4.*' 'antsibull-docs==2.*' 'sphinx==8.*' 'sphinx-ansible-theme==0.10.*'
+            ;;
         # Microsoft's own emulator of Azure Storage.
         azurite)
             if ! command -v npm >/dev/null; then
@@ -115,6 +118,6 @@ for part in "${@:-main}"; do
                 say "SKIPPED python36: neither the system nor pyenv has Python 3.6."
             fi
             ;;
-        *) say "setup.sh: there is no part called $part; the parts are main, cores, fleet, azurite, python36."; exit 2 ;;
+        *) say "setup.sh: there is no part called $part; the parts are main, cores, fleet, azurite, published, python36."; exit 2 ;;
     esac
 done
