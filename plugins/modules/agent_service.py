@@ -201,8 +201,7 @@ class Plan(object):
 
 
 def write_drop_in(path):
-    if not os.path.isdir(os.path.dirname(path)):
-        os.makedirs(os.path.dirname(path), 0o755)
+    undo.make_public(os.path.dirname(path))
     undo.replace(path, [DROP_IN_TEXT.encode("ascii")], mode=0o644)
 
 

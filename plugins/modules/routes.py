@@ -291,13 +291,15 @@ def main():
         if (changed or work.list_stale) and not module.check_mode:
             items = {key: want for key, (want, _now) in work.plan.items.items()}
             files = [work.path] + [place.path for place in work.places]
-            steps = [{"argv": place.load, "input": ""} for place in work.places if place.load]
+            steps = [{"argv": place.load, "input": "", "may_fail": False} for place in work.places if place.load]
             with change.Change(module, files=files, items=items, steps=steps) as frame:
                 if not Work(module, runner).same(work):
                     raise undo.UndoError("The routes changed while this was prepared. Run it again.")
                 work.apply()
                 work.check()
             point, token = frame.point_id, frame.token
+        elif not module.check_mode:
+            token, deferred = change.unconfirmed(module)
     except change.Deferred as error:
         changed, deferred = False, str(error)
     except undo.UndoError as error:

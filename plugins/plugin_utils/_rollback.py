@@ -61,10 +61,11 @@ class RollbackAction(ActionBase):
 
     def _confirm(self, token: str, seconds: int, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Look that the guest answers, then tell it to keep the change; return what that adds to the result."""
+        own = {"store": self._task.args["store"]} if self._task.args.get("store") else {}
         missing = self._no_answer(seconds // 2, task_vars)
         if not missing:
             try:
-                told = self._execute_module(module_name=self.MODULE, module_args={"confirm": token}, task_vars=task_vars)
+                told = self._execute_module(module_name=self.MODULE, module_args={"confirm": token, **own}, task_vars=task_vars)
             except Exception as error:
                 if not is_lost(error):
                     raise

@@ -46,8 +46,10 @@ def until(look, seconds):
     return time.monotonic() - began
 
 
+# A hardened guest gives what root makes to nobody else; systemd-networkd is a user of its own.
 # systemd-networkd waits for udev where /sys can be written, as it can in a privileged container and where no udev runs.
 NETWORKD = """
+printf 'Defaults umask=0077, umask_override\\n' >/etc/sudoers.d/umask
 mkdir -p /etc/systemd/network /etc/systemd/system/systemd-networkd.service.d
 printf '[Match]\\nName=eth0\\n\\n[Network]\\nDHCP=ipv4\\n' >/etc/systemd/network/10-eth0.network
 printf '[Service]\\nExecStartPre=+/bin/mount -o remount,ro /sys\\n' >/etc/systemd/system/systemd-networkd.service.d/lab.conf
@@ -131,6 +133,10 @@ def test_a_change_that_waits_is_taken_back_by_a_restart_of_the_guest_and_holds_u
     for call in ("routes=203.0.113.128/25 undo=connectivity.route confirm_s=300", "routes=203.0.113.128/25"):
         fine, output = module(lab, "f11", call)
         assert fine and '"deferred": true' in output and "waits for its confirmation until" in output, output
+    fine, output = module(lab, "f11", "routes=203.0.113.0/24")
+    assert fine and '"deferred": true' in output, "what is there may be taken back at any moment: " + output
+    fine, output = module(lab, "f11", "routes=203.0.113.0/24 undo=connectivity.route confirm_s=300 verify=false")
+    assert fine and '"changed": false' in output and '"token": "' in output, "a call that was made twice can confirm: " + output
     restart(lab, "f11")
     assert routes_of(lab, "f11", "203.0.113.0/24") == ""
     assert lab.shell("f11", "ls /etc/network/if-up.d | grep vmbackup || true; ls /etc/systemd/system | grep guard || true").strip() == ""

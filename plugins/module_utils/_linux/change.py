@@ -56,6 +56,17 @@ def confirm(module):
     module.exit_json(changed=False, changes=[], notes=[], undo_point=token, token=None, deferred=False, reason=None)
 
 
+def unconfirmed(module):
+    """Return (token, reason to defer) of a call that finds nothing to write, None where nothing waits.
+
+    What it finds may be an earlier change that the guest still takes back: a connection that broke has the module run twice, for example.
+    """
+    token, reason = guard.unconfirmed(module.params["store"], module.params["undo"])
+    if token and not module.params["confirm_s"]:
+        return None, guard.waiting(module.params["store"])
+    return token, reason
+
+
 def snapshot_runs(module):
     """Say whether a snapshot runs at this moment, told by what the collector tells it by."""
     host = Guest(run_command=module.run_command)
@@ -91,7 +102,7 @@ class Change(object):
         self.minds_guards = minds_guards or "confirm_s" in module.params
         self.store = module.params["store"]
         self.runner = undo.runner_of(module)
-        self.point, self._lock = None, None
+        self.point, self._lock, self._is_new = None, None, False
 
     @property
     def point_id(self):
@@ -116,6 +127,7 @@ class Change(object):
                 steps = self.steps + kinds.steps(list(zip(self.point["items"], wanted)))
                 guard.arm(self.point, steps, self.module.params["confirm_s"], self.store, self.runner)
         except BaseException:
+            self._forget()
             self._free_lock()
             raise
         return self
@@ -133,6 +145,14 @@ class Change(object):
             self._free_lock()
         return False
 
+    def _forget(self):
+        """Remove an undo point that was kept for a change that is not made: it would bring back later what somebody changed meanwhile."""
+        if self.point and self._is_new:
+            try:
+                undo.remove_point(self.store, self.point)
+            except OSError:
+                pass  # why nothing is changed is what has to be told
+
     @property
     def token(self):
         """Return what confirms the change, None where it waits for nothing."""
@@ -140,6 +160,8 @@ class Change(object):
 
     def _seal(self):
         undo.seal(self.point, self.runner, kinds.capture([item["key"] for item in self.point["items"]], self.runner))
+        if self.guarded:
+            guard.note_written(self.point_id, self.store)
 
     def _keep(self, remedy):
         now = time.time()
@@ -158,6 +180,7 @@ class Change(object):
                         )
                     )
             undo.write_point(self.store, point)
+            self._is_new = True
         return point
 
     def _go_back(self, error):

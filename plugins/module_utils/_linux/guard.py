@@ -19,6 +19,8 @@ from ansible_collections.vmbackup.azure.plugins.module_utils._linux import guard
 UNITS = "/etc/systemd/system"
 WANTS = "sysinit.target.wants"
 KEEP_S = 7 * 86400
+# How long after its deadline a guard may still be at work: it waits for the lock of the guest, and each of its steps is bounded.
+LATE_S = 300
 _REMEDY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?\Z")
 _TOKEN = re.compile(r"[0-9TZ]+-[a-z0-9_.]+(?:-[0-9]+)?\Z")
 BOOT_UNIT = """# Written by vmbackup.azure for as long as a change waits for its confirmation.
@@ -77,13 +79,45 @@ def known(store):
     return found
 
 
+def armed(store):
+    """Return (token, name of the repair, when its time is over) of the changes that wait for their confirmation, or are being taken back."""
+    found = []
+    for token, directory, state in known(store):
+        if state.get("state") != "armed" or state.get("until", 0) + LATE_S < time.time():
+            continue
+        try:
+            start = guard_program.read_json(os.path.join(directory, "plan.json"))["start"]
+        except (OSError, ValueError, KeyError):
+            start = guard_program.this_start()
+        if start == guard_program.this_start():
+            found.append((token, re.sub(r"-\d+\Z", "", token.split("-", 1)[1]), state.get("until", 0)))
+    return found
+
+
 def waiting(store):
-    """Return a sentence when a change of this guest waits for its confirmation, None when none does."""
-    for token, _directory, state in known(store):
-        if state.get("state") == "armed" and state.get("until", 0) > time.time():
-            remedy = token.split("-", 1)[1]
-            return "the change of {0} waits for its confirmation until {1}".format(remedy, guard_program.utc(state["until"]))
+    """Return a sentence when a change of this guest waits for its confirmation or is being taken back, None when none does."""
+    for _token, remedy, until in armed(store):
+        return "the change of {0} waits for its confirmation until {1}".format(remedy, guard_program.utc(until))
     return None
+
+
+def unconfirmed(store, remedy):
+    """Return (token, sentence) for a call that finds nothing to write: what it finds may be a change that is not confirmed yet.
+
+    The token is that of a change of the same repair, which this call may confirm; the sentence says why it may not.
+    """
+    for token, own, until in armed(store):
+        if own == remedy and until > time.time():
+            return token, None
+    return None, waiting(store)
+
+
+def note_written(token, store):
+    """Tell a guard what its change has written: what somebody else changes afterwards is not taken back."""
+    directory = os.path.join(home(store), token)
+    states = guard_program.read_json(os.path.join(directory, "plan.json"))["files"]
+    written = {state["path"]: guard_program.identity(state["path"]) for state in states}
+    guard_program.write_json(os.path.join(directory, "written.json"), written)
 
 
 def _copies(point, directory):
@@ -134,7 +168,7 @@ def arm(point, steps, seconds, store, runner):
         undo.sync_directory(place)
         undo.replace(unit, [BOOT_UNIT.format(directory=directory, python=sys.executable).encode("utf-8")], mode=0o644)
         if not os.path.isdir(os.path.dirname(link)):
-            os.mkdir(os.path.dirname(link), 0o755)
+            undo.make_public(os.path.dirname(link))
         if not os.path.lexists(link):
             os.symlink(unit, link)
         undo.sync_directory(os.path.dirname(link))
@@ -163,6 +197,8 @@ def arm(point, steps, seconds, store, runner):
             "The guard of this change did not start ({0}). It needs systemd; with confirm_s 0 the change is made without one. Nothing was "
             "changed.".format(why)
         )
+    # The time counts from now on: to start all this takes seconds on a guest under load.
+    guard_program.write_json(os.path.join(directory, "state.json"), {"state": "armed", "until": int(time.time()) + seconds})
 
 
 def _clear(place, store):

@@ -7,6 +7,7 @@ guard_program.py DIRECTORY timer|boot
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -78,6 +79,14 @@ def lock(path, seconds):
         time.sleep(0.2)
 
 
+def make_public(path):
+    """Make a directory that everybody may read, and those above it, where they are missing: the umask must not keep a daemon out."""
+    if not os.path.isdir(path):
+        make_public(os.path.dirname(path))
+        os.mkdir(path)
+        os.chmod(path, 0o755)
+
+
 def holds(handle):
     """Say whether a lock is held by this handle: :func:`lock` goes on without it after its time."""
     try:
@@ -85,6 +94,38 @@ def holds(handle):
         return True
     except (IOError, OSError):
         return False
+
+
+def identity(path):
+    """Return what a path is, in one line."""
+    if os.path.islink(path):
+        return "link " + os.readlink(path)
+    if not os.path.exists(path):
+        return "absent"
+    with open(path, "rb") as stream:
+        return "file " + hashlib.sha256(stream.read()).hexdigest()
+
+
+def former(state):
+    """Return the identity of a kept state."""
+    words = {"absent": "absent", "link": "link {0}".format(state.get("target")), "file": "file {0}".format(state.get("sha256"))}
+    return words[state["kind"]]
+
+
+def changed_since(directory, plan):
+    """Return the paths that somebody changed after the change was written; none where the change was not finished."""
+    try:
+        written = read_json(os.path.join(directory, "written.json"))
+    except (IOError, OSError, ValueError):
+        return []
+    found = []
+    for state in plan["files"]:
+        try:
+            if identity(state["path"]) not in (written.get(state["path"]), former(state)):
+                found.append(state["path"])
+        except (IOError, OSError):
+            pass
+    return found
 
 
 def put_file(directory, state):
@@ -95,8 +136,7 @@ def put_file(directory, state):
             os.unlink(path)
         return
     parent = os.path.dirname(path)
-    if not os.path.isdir(parent):
-        os.makedirs(parent, 0o755)
+    make_public(parent)
     temporary = os.path.join(parent, ".vmbackup-guard-{0}".format(os.getpid()))
     if os.path.lexists(temporary):
         os.unlink(temporary)
@@ -115,7 +155,7 @@ def put_file(directory, state):
 
 
 def run(step):
-    """Run a command, bounded; return why it failed, empty when it did not. What a forced batch could not do was not there to be undone."""
+    """Run a command, bounded; return why it failed, empty when it did not. A step that may fail is one that takes away what may not be there."""
     environment = dict(os.environ, LC_ALL="C", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     try:
         # This program runs by itself: there is no module whose run_command could be called.
@@ -143,8 +183,11 @@ def mark_undone(plan):
 
 def take_back(directory, plan, restarted):
     """Put the former state back; returns what could not be."""
-    problems = []
+    problems, left = [], changed_since(directory, plan)
     for state in plan["files"]:
+        if state["path"] in left:
+            problems.append("{0} was changed by somebody else meanwhile, and was left as it is".format(state["path"]))
+            continue
         try:
             put_file(directory, state)
         except (OSError, shutil.Error) as error:

@@ -30,12 +30,16 @@ class Routes(object):
     @staticmethod
     def steps(pairs):
         """Return the commands, with what they read, that put states back without a look; pairs are (key, wanted, what was written)."""
-        commands = []
+        puts, deletes = [], []
         for _key, want, wrote in pairs:
             # Whether the write came to be is not known then, so the wanted ones are written in any case.
-            commands += ["route replace " + spec for spec in want or []]
-            commands += [line for line in iproute.lines(want or [], wrote or []) if line.startswith("route delete ")]
-        return [{"argv": ["ip", "-force", "-batch", "-"], "input": "".join(line + "\n" for line in commands)}] if commands else []
+            puts += ["route replace " + spec for spec in want or []]
+            deletes += [line for line in iproute.lines(want or [], wrote or []) if line.startswith("route delete ")]
+        return [
+            {"argv": ["ip", "-force", "-batch", "-"], "input": "".join(line + "\n" for line in lines), "may_fail": lines is deletes}
+            for lines in (puts, deletes)
+            if lines
+        ]
 
     @staticmethod
     def words(key, state):

@@ -39,7 +39,12 @@ class Place(object):
         self.path, self.text, self.mode, self.load = path, text, mode, load
 
     def stale(self):
-        return read(self.path) != self.text
+        return read(self.path) != self.text or (self.text is not None and self._hidden())
+
+    def _hidden(self):
+        """Say whether systemd-networkd, which runs as a user of its own, may not look into the directory of its drop-ins."""
+        parent = os.path.dirname(self.path)
+        return parent.endswith(".network.d") and os.path.isdir(parent) and os.stat(parent).st_mode & 0o005 != 0o005
 
     def write(self, runner):
         if self.text is None:
@@ -49,8 +54,10 @@ class Place(object):
             if parent.endswith(".network.d") and not os.listdir(parent):
                 os.rmdir(parent)
         else:
-            if not os.path.isdir(os.path.dirname(self.path)):
-                os.makedirs(os.path.dirname(self.path), 0o755)
+            parent = os.path.dirname(self.path)
+            undo.make_public(parent)
+            if self._hidden():
+                os.chmod(parent, os.stat(parent).st_mode & 0o7777 | 0o055)
             undo.replace(self.path, [self.text.encode("utf-8")], mode=None if os.path.exists(self.path) else self.mode)
         if self.load:
             code, out, err = runner(self.load)

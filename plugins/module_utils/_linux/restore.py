@@ -151,8 +151,7 @@ def place(want):
         if parent.endswith((".service.d", ".network.d")) and not os.listdir(parent):
             os.rmdir(parent)
         return
-    if not os.path.isdir(parent):
-        os.makedirs(parent, 0o755)
+    undo.make_public(parent)
     if want["kind"] == "link":
         temporary = os.path.join(parent, ".vmbackup-{0}".format(os.getpid()))
         os.symlink(want["target"], temporary)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux import guard, guard_program, undo
@@ -162,3 +163,71 @@ def test_an_unknown_change_is_refused(guest):
     assert "There is no change ../../etc" in str(caught.value)
     with open(os.path.join(guest.arm(), "state.json")) as stream:
         assert json.load(stream)["state"] == "armed"
+
+
+def test_what_somebody_else_changed_after_the_change_is_left_and_said(guest):
+    directory = guest.arm()
+    guard.note_written(guest.point["id"], guest.store)
+    guest.file.write_text("of an administrator\n")
+    guest.fire(directory)
+    assert guest.file.read_text() == "of an administrator\n" and not (guest.root / "new.conf").exists()
+    with pytest.raises(undo.UndoError) as caught:
+        guard.confirm(REMEDY, guest.store, guest.runner)
+    assert "{0} was changed by somebody else meanwhile".format(guest.file) in str(caught.value)
+
+
+def test_what_was_put_back_already_is_no_change_of_somebody_else(guest):
+    directory = guest.arm()
+    guard.note_written(guest.point["id"], guest.store)
+    guest.file.write_text("before\n")
+    guest.fire(directory)
+    assert guard.state_of(directory)["problems"] == []
+
+
+def test_a_step_that_fails_is_said(guest):
+    steps = [{"argv": ["false"], "input": "", "may_fail": False}, {"argv": ["false"], "input": "", "may_fail": True}]
+    guard.arm(guest.point, steps, 120, guest.store, guest.runner)
+    directory = os.path.join(guard.home(guest.store), guest.point["id"])
+    guest.fire(directory)
+    assert guard.state_of(directory)["problems"] == ["false: "]
+
+
+@pytest.mark.parametrize(("late_s", "waits"), [(1, True), (guard.LATE_S + 5, False)])
+def test_a_guard_whose_time_is_just_over_is_still_waited_for(guest, late_s, waits):
+    directory = guest.arm()
+    path = os.path.join(directory, "state.json")
+    guard_program.write_json(path, dict(guard_program.read_json(path), until=int(time.time()) - late_s))
+    assert bool(guard.waiting(guest.store)) is waits
+    assert guard.unconfirmed(guest.store, REMEDY)[0] is None, "its time is over"
+
+
+def test_its_time_counts_from_when_it_was_started(guest, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(guard.time, "time", lambda: now[0])
+    real = guest.runner
+
+    def slow(arguments):
+        now[0] += 20
+        return real(arguments)
+
+    guard.arm(guest.point, [], 60, guest.store, slow)
+    assert guard.state_of(os.path.join(guard.home(guest.store), guest.point["id"]))["until"] == now[0] + 60
+
+
+def test_a_call_that_finds_its_own_change_waiting_gets_the_token(guest):
+    assert guard.unconfirmed(guest.store, REMEDY) == (None, None)
+    guest.arm()
+    assert guard.unconfirmed(guest.store, REMEDY) == (guest.point["id"], None)
+    token, reason = guard.unconfirmed(guest.store, "connectivity.azure_routes")
+    assert token is None and "the change of connectivity.route waits for its confirmation" in reason
+
+
+def test_directories_are_readable_whatever_the_umask(guest):
+    former = os.umask(0o077)
+    try:
+        for make in (undo.make_public, guard_program.make_public):
+            path = guest.root / make.__module__ / "a" / "b"
+            make(str(path))
+            assert [oct(each.stat().st_mode & 0o777) for each in (path, path.parent)] == ["0o755"] * 2
+    finally:
+        os.umask(former)

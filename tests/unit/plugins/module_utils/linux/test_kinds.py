@@ -48,8 +48,9 @@ def test_what_somebody_changed_is_left_unless_forced():
 
 def test_a_guard_puts_back_without_a_look():
     steps = kinds.steps([({"key": KEY, "state": [BLACKHOLE]}, {"key": KEY, "state": [OURS + " metric 5"]})])
-    assert steps[0]["argv"] == ["ip", "-force", "-batch", "-"]
-    assert steps[0]["input"] == "route replace {0}\nroute delete {1} metric 5\n".format(BLACKHOLE, OURS)
+    assert [step["argv"] for step in steps] == [["ip", "-force", "-batch", "-"]] * 2
+    assert [step["input"] for step in steps] == ["route replace {0}\n".format(BLACKHOLE), "route delete {0} metric 5\n".format(OURS)]
+    assert [step["may_fail"] for step in steps] == [False, True], "what is not there need not be taken away"
 
 
 def test_a_kind_of_a_later_version_is_refused():
