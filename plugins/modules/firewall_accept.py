@@ -87,28 +87,28 @@ class Plan(object):
         self.runner = runner
         self.places = [place for place in module.params["places"] if accept.stands(place, runner) != self.wanted]
         self.files, self.firewalld, self.notes = {}, [], []
-        if self.wanted:
-            running = runner(["firewall-cmd", "--state"])[0] == 0
-            for place in module.params["places"]:
-                self._keep(place, running)
+        running = runner(["firewall-cmd", "--state"])[0] == 0
+        for place in module.params["places"]:
+            self._keep(place, running)
 
     def _keep(self, place, firewalld):
         table = place.split()[1]
         if firewalld and place.startswith("iptables "):
-            if self.runner(self.direct("--query-rule", table))[0] != 0:
+            if (self.runner(self.direct("--query-rule", table))[0] == 0) != self.wanted:
                 self.firewalld.append(table)
             return
         kept = False
         for path in accept.NFTABLES if place.startswith("nft ") else accept.SAVED:
             text = self.files.get(path, persist.read(path))
-            new = (
-                None if text is None else accept.nftables_text(text, place) if place.startswith("nft ") else accept.saved_text(text, table)
-            )
+            new = None
+            if text is not None:
+                edit = accept.nftables_text if place.startswith("nft ") else accept.saved_text
+                new = edit(text, place if place.startswith("nft ") else table, self.wanted)
             if new is not None:
                 kept = True
                 if new != text:
                     self.files[path] = new
-        if not kept:
+        if not kept and self.wanted:
             self.notes.append(
                 "No file of this guest is known to keep the rules of {0}, so the rule holds until the next start.".format(place)
             )
@@ -127,7 +127,7 @@ class Plan(object):
         for path, text in sorted(self.files.items()):
             undo.replace(path, [text.encode("utf-8")])
         for table in self.firewalld:
-            code, out, err = self.runner(self.direct("--add-rule", table))
+            code, out, err = self.runner(self.direct("--add-rule" if self.wanted else "--remove-rule", table))
             if code != 0:
                 raise undo.UndoError("firewall-cmd did not keep the rule: {0}.".format((err or out).strip()))
         for place in self.places:

@@ -40,6 +40,17 @@ def _reached(jumps, starts):
     return found
 
 
+_HARMLESS = (
+    r"-p tcp|-m tcp|-m comment|--comment (?:\"[^\"]*\"|\S+)|-m (?:conntrack|state)|--(?:ctstate|state) (?:\w+,)*NEW(?:,\w+)*|-m owner|--uid-owner 0"
+    r"|-o (?!lo\b)\S+"
+)
+
+
+def _accepts_all(line):
+    """Say whether a rule of the chain OUTPUT lets new connections of root through wherever they lead."""
+    return re.match(r"-A OUTPUT(?: (?:{0}))* -j ACCEPT\Z".format(_HARMLESS), line) is not None
+
+
 def parse_iptables(text):
     """Return (agent's rules, rules that drop root's packets to the host) of ``iptables-save``, in its own words.
 
@@ -72,7 +83,7 @@ def parse_iptables(text):
                 continue
             if line.split()[1] not in own:
                 continue
-            accepted = accepted or bool(named and re.search(r"-j ACCEPT\b", line))
+            accepted = accepted or bool(named and re.search(r"-j ACCEPT\b", line)) or (table == "filter" and _accepts_all(line))
             if not named or not re.search(r"-j (DROP|REJECT)\b", line):
                 continue
             owner = re.search(r"(! )?--uid-owner (\d+)", line)
@@ -130,9 +141,6 @@ def parse_nft(text):
     return agent, drops
 
 
-BUILT_IN = ("filter", "mangle", "raw", "nat", "security")
-
-
 def places(drops, saved, ruleset):
     """Return where a rule has to stand that lets root through: ``iptables TABLE``, ``nft FAMILY TABLE CHAIN``.
 
@@ -145,11 +153,14 @@ def places(drops, saved, ruleset):
         table = re.match(r"iptables -t (\w+) |iptables: policy of chain OUTPUT in table (\w+) ", drop)
         if table:
             found.append("iptables {0}".format(table.group(1) or table.group(2)))
-    return list(dict.fromkeys(found + _nft_places(saved, ruleset)))
+    return list(dict.fromkeys(found + _nft_places(found if saved is not None else [], ruleset)))
 
 
-def _nft_places(saved, ruleset):
-    """Return the base chains whose packets a rule of nft drops. What iptables made is changed by iptables."""
+def _nft_places(by_iptables, ruleset):
+    """Return the base chains whose packets a rule of nft drops. What iptables shows as its own is changed by iptables.
+
+    :param by_iptables: places in which iptables showed such a rule.
+    """
     try:
         items = [as_dict(item) for item in as_list(as_dict(json.loads(ruleset or "{}")).get("nftables"))]
     except (ValueError, RecursionError):
@@ -161,7 +172,8 @@ def _nft_places(saved, ruleset):
     for place, base in bases.items():
         if base.get("table") == "firewalld":
             continue  # firewalld owns it: what is added is refused, or gone with the next reload
-        if saved is not None and base.get("family") == "ip" and base.get("table") in BUILT_IN:
+        mirrored = base.get("family") == "ip" and base.get("name") in ("OUTPUT", "POSTROUTING")
+        if mirrored and "iptables {0}".format(base.get("table")) in by_iptables:
             continue
         # The rules of one base chain and of what it jumps to, as if there were no other.
         alone = [
