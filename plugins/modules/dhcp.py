@@ -55,6 +55,11 @@ changes:
   type: list
   elements: str
   sample: ["/etc/network/interfaces: DHCP for eth0 instead of 10.0.0.4"]
+notes:
+  description: What has to be known besides, such as name servers that the DHCP client will replace.
+  returned: success
+  type: list
+  elements: str
 undo_point:
   description: Name under which the state before is kept, V(null) when nothing was.
   returned: success
@@ -70,11 +75,13 @@ reason:
 """
 
 import os
+import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, dhcp, dhcp_text, persist, undo
 
 NOTHING = " Nothing was changed."
+RESOLV = "/etc/resolv.conf"
 # What ifupdown and network scripts call for DHCP.
 CLIENTS = ("dhclient", "dhcpcd", "udhcpc")
 PLACES = ("/sbin", "/usr/sbin", "/bin", "/usr/bin", "/usr/local/sbin")
@@ -109,13 +116,27 @@ def planned(options, runner):
     )
 
 
+def notes_of(path):
+    """Return what has to be said of name servers: a client of ifupdown or network scripts writes the file that names them."""
+    text = persist.read(RESOLV) if path.startswith(("/etc/network/interfaces", persist.IFCFG)) and not os.path.islink(RESOLV) else None
+    servers = re.findall(r"(?m)^nameserver[ \t]+(\S+)", text or "")
+    if not servers:
+        return []
+    return [
+        "{0} names {1}; when the guest starts the next time, the DHCP client writes it anew with the name servers of the virtual network. See that "
+        "these are right.".format(RESOLV, ", ".join(servers[:3]))
+    ]
+
+
 def uses_dhcp(path, text, interface):
     if path.startswith("/etc/network/interfaces"):
         return dhcp.parse_interfaces(text, interface)[0] == "dhcp"
     if path.startswith(persist.PROFILES):
         return dict(dhcp.parse_sections(text)).get("ipv4", {}).get("method", [""])[-1] == "auto"
     if path.startswith(persist.NETWORK):
-        return dhcp.networkd_method([("Match", {})] + dhcp.parse_sections(text), interface, None)[1] == "dhcp"
+        # The file is chosen already, whatever it matches the interface by.
+        own = [section for section in dhcp.parse_sections(text) if section[0] != "Match"]
+        return dhcp.networkd_method([("Match", {})] + own, interface, None)[1] == "dhcp"
     return dhcp.ifcfg_method(text) == "dhcp"
 
 
@@ -157,6 +178,7 @@ def main():
     module.exit_json(
         changed=changed,
         changes=[words] if changed else [],
+        notes=notes_of(path) if changed else [],
         undo_point=point,
         deferred=bool(deferred),
         reason=deferred,

@@ -73,19 +73,27 @@ def network(text, _interface, address):
         if name == "[Address]" and given.get("Address", "").partition("/")[0] == address:
             done = True
             continue
-        if name == "[Route]" and "Gateway" in given and given.get("Destination") in (None, "0.0.0.0/0"):
+        if name == "[Route]" and _is_default(given):
             continue
         if name == "[Network]":
-            kept = []
+            kept, method = [], "ipv4"
             for line in block:
                 key, _separator, value = (part.strip() for part in line.partition("="))
                 if key == "Address" and value.partition("/")[0] == address:
                     done = True
-                elif key not in ("Gateway", "DHCP"):
+                elif key == "DHCP":
+                    method = method if value in ("ipv4", "v4", "no", "none", "") else "yes"  # what it does for IPv6 stays
+                elif key != "Gateway" or ":" in value:
                     kept.append(line)
-            block = [kept[0], "DHCP=ipv4"] + kept[1:]
+            block = [kept[0], "DHCP=" + method] + kept[1:]
         result += block
     return "\n".join(result) if done else None
+
+
+def _is_default(route):
+    """Say whether a section is the default route of IPv4 in the main table, which DHCP brings."""
+    gateway = route.get("Gateway", ":")
+    return ":" not in gateway and route.get("Destination") in (None, "0.0.0.0/0") and route.get("Table") in (None, "main", "254")
 
 
 def ifcfg(text, _interface, address):

@@ -468,7 +468,8 @@ def dhcp_static_address(facts: Facts, limits: Limits) -> Iterator[Seen]:
     source = dhcp.get("method_source")
     fix: Fix | None = {"interface": interface}
     if not is_windows(facts):
-        known = interface and address and address in items(facts, "network.imds_addresses") and editor(str(source)) is not None
+        # DHCP gives the first of the addresses that Azure knows, and no other.
+        known = interface and address and [address] == items(facts, "network.imds_addresses")[:1] and editor(str(source)) is not None
         fix = {"interface": interface, "path": source, "address": address} if known else None
     yield seen(fix=fix, source=dhcp.get("method_source"), interface=interface, address=address)
 

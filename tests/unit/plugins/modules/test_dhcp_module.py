@@ -50,6 +50,32 @@ def test_the_others():
     assert dhcp_text.editor("/run/systemd/network/10-netplan-eth0.network") is None and dhcp_text.editor("/etc/netplan/50.yaml") is None
 
 
+def test_what_a_network_file_does_for_ipv6_and_by_policy_stays():
+    text = "[Match]\nMACAddress=00:0d:3a:00:00:01\n\n[Network]\nDHCP=ipv6\nAddress=10.0.0.4/24\nGateway=10.0.0.1\nGateway=fe80::1\n\n"
+    text += "[Route]\nGateway=10.0.0.1\nTable=200\n\n[Route]\nGateway=10.0.0.1\n\n[Route]\nGateway=fe80::1\n"
+    assert dhcp_text.network(text, "eth0", "10.0.0.4") == (
+        "[Match]\nMACAddress=00:0d:3a:00:00:01\n\n[Network]\nDHCP=yes\nGateway=fe80::1\n\n"
+        "[Route]\nGateway=10.0.0.1\nTable=200\n\n[Route]\nGateway=fe80::1\n"
+    )
+
+
+def test_a_network_file_that_is_matched_by_its_hardware_address_is_read_back():
+    text = dhcp_text.network("[Match]\nMACAddress=00:0d:3a:00:00:01\n[Network]\nAddress=10.0.0.4/24\n", "eth0", "10.0.0.4")
+    assert dhcp.uses_dhcp("/etc/systemd/network/10-eth0.network", text, "eth0")
+
+
+def test_name_servers_that_the_client_will_replace_are_named(monkeypatch, tmp_path):
+    resolv = tmp_path / "resolv.conf"
+    monkeypatch.setattr(dhcp, "RESOLV", str(resolv))
+    assert dhcp.notes_of("/etc/network/interfaces") == []
+    resolv.write_text("# ours\nnameserver 10.9.9.9\nnameserver 10.9.9.8\n")
+    assert "names 10.9.9.9, 10.9.9.8; when the guest starts the next time" in dhcp.notes_of("/etc/network/interfaces")[0]
+    assert dhcp.notes_of("/etc/NetworkManager/system-connections/a") == []
+    resolv.rename(tmp_path / "managed")
+    resolv.symlink_to(tmp_path / "managed")
+    assert dhcp.notes_of("/etc/network/interfaces") == [], "another program writes it"
+
+
 @pytest.fixture
 def guest(monkeypatch, tmp_path):
     path = tmp_path / "interfaces"

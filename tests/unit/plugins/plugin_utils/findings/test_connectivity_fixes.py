@@ -63,3 +63,4 @@ def test_dhcp_is_switched_on_only_where_azure_gives_the_card_this_same_address()
     address = patched({})["network"]["primary"]["address"]
     assert fix([address]) == [{"interface": "eth0", "path": "/etc/network/interfaces", "address": address}]
     assert fix(["10.9.9.9"]) == [] and fix(None) == []
+    assert fix([address, "10.9.9.9"]) != [] and fix(["10.9.9.9", address]) == [], "DHCP gives the first one"
