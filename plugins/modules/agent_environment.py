@@ -123,8 +123,8 @@ def present(unit, runner):
     if code != 0 or values.get("LoadState") != "loaded":
         raise undo.UndoError("systemd has no unit {0} that could be changed: {1}.".format(unit, err.strip() or values.get("LoadState")))
     of_files = {}
-    # systemctl prints a line for each file.
-    for path in re.findall(r"(?m)^EnvironmentFiles=(\S+) \(ignore_errors=", out):
+    # systemctl prints a line for each file, before systemd 231 under the name of the setting.
+    for path in re.findall(r"(?m)^EnvironmentFiles?=(\S+) \(ignore_errors=", out):
         of_files.update((name, path) for name in proxy.parse_environment(persist.read(path)))
     return proxy.parse_environment(values.get("Environment", "")), of_files
 
@@ -184,8 +184,7 @@ def main():
         if changes and not module.check_mode:
             with change.Change(module, files=[path], units=[options["unit"]]) as frame:
                 plan = Plan(options, runner)  # only now nobody else changes it
-                if not os.path.isdir(os.path.dirname(path)):
-                    os.makedirs(os.path.dirname(path), 0o755)
+                undo.make_public(os.path.dirname(path))
                 # Others may not read what may hold a password.
                 undo.replace(path, [plan.text.encode("utf-8")], mode=0o600)
                 restore.systemctl(runner, ["daemon-reload"])

@@ -29,6 +29,7 @@ def parse_show(text):
             if separator:
                 key, value = key.strip(), value.strip()
                 # A unit with several files has a line for each.
+                key = "EnvironmentFiles" if key == "EnvironmentFile" else key  # as systemd before 231 prints it
                 values[key] = values[key] + " " + value if key == "EnvironmentFiles" and key in values else value
         if values:
             units.append(values)

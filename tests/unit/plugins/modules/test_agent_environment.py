@@ -17,6 +17,7 @@ class Guest(object):
 
     def __init__(self, monkeypatch, tmp_path):
         self.monkeypatch, self.root, self.variables, self.files, self.deaf = monkeypatch, tmp_path, {}, "", False
+        self.named = "EnvironmentFiles"
         self.drop_in = tmp_path / (UNIT + ".d") / "zzz.conf"
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(undo, "TRUSTED_UID", os.getuid())
@@ -28,7 +29,7 @@ class Guest(object):
             return 0, "", ""
         merged = dict(self.variables, **({} if self.deaf else agent_environment.own(str(self.drop_in))))
         text = " ".join('"{0}={1}"'.format(*pair) for pair in merged.items())
-        return 0, "LoadState=loaded\nActiveState=active\nEnvironment={0}\nEnvironmentFiles={1}\n".format(text, self.files), ""
+        return 0, "LoadState=loaded\nActiveState=active\nEnvironment={0}\n{2}={1}\n".format(text, self.files, self.named), ""
 
     def run(self, variables, check_mode=False, **params):
         params = dict(
@@ -62,9 +63,11 @@ def test_a_password_is_never_shown(guest):
     assert "diagnose the guest again" in failed["msg"] and "S3cr3t" not in str(failed)
 
 
-def test_what_a_file_sets_wins_and_is_refused(guest):
+@pytest.mark.parametrize("named", ["EnvironmentFiles", "EnvironmentFile"])  # since systemd 231, and before
+def test_what_a_file_sets_wins_and_is_refused(guest, named):
     path = guest.root / "default"
     path.write_text("no_proxy=localhost\n")
+    guest.named = named
     guest.files = "{0} (ignore_errors=yes)".format(path)
     assert "no_proxy is set in {0}".format(path) in guest.run({"no_proxy": "a"})["msg"] and not guest.drop_in.exists()
 

@@ -152,6 +152,12 @@ def test_choose_unit(states, chosen):
     assert (found or {}).get("Id") == chosen
 
 
+@pytest.mark.parametrize("name", ["EnvironmentFiles", "EnvironmentFile"])  # since systemd 231, and before
+def test_environment_files_have_one_name(name):
+    text = "Id=a.service\n{0}=/etc/a (ignore_errors=no)\n{0}=/etc/b (ignore_errors=yes)\n".format(name)
+    assert service.parse_show(text)[0]["EnvironmentFiles"] == "/etc/a (ignore_errors=no) /etc/b (ignore_errors=yes)"
+
+
 @pytest.mark.parametrize(
     "values, hit",
     [
