@@ -9,7 +9,7 @@ logs=${VMBACKUP_CACHE:-.cache}/lanes
 mkdir -p "$logs"
 declare -A lanes=()
 for name in "$@"; do
-    [ ${#lanes[@]} -eq 0 ] || sleep 30 # each begins with the same set-up of molecule, which is not made for two at once
+    [ ${#lanes[@]} -eq 0 ] || sleep "${LANE_PAUSE_S:-0}"
     ({ make --no-print-directory "lane-$name"; code=$?; echo "The lane took $SECONDS s."; exit $code; } 2>&1 | tee "$logs/$name.log" | sed -u "s/^/[$name] /") &
     lanes[$name]=$!
 done
