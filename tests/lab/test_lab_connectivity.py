@@ -124,6 +124,34 @@ def test_a_chain_of_nft_is_passed_by_a_rule_of_nft(lab, tmp_path):
     assert lab.shell("nm1", "nft list table inet site") == before
 
 
+FIREWALLD = """
+systemctl start firewalld
+firewall-cmd --permanent --direct --add-rule ipv4 filter OUTPUT 0 -d 168.63.129.16 -p tcp -j DROP
+firewall-cmd --reload
+"""
+PASSES = "timeout 5 bash -c 'exec 3<>/dev/tcp/168.63.129.16/80'"
+
+
+def test_a_direct_rule_of_firewalld_is_passed_by_one_that_a_reload_keeps(lab, tmp_path):
+    lab("reset", "nm1")
+    lab("wait-ready", "nm1")
+    lab.shell("nm1", FIREWALLD)
+    before = lab.shell("nm1", "cat /etc/firewalld/direct.xml")
+    assert "blocked" in lab.shell("nm1", PASSES + " || echo blocked")
+    code, output, report = lab.playbook("vmbackup.azure.remediate", ["nm1"], tmp_path / "real", *CONSENT)
+    assert code == 0 and host_of(report, "nm1")["status"] == "repaired", output[-4000:]
+    assert "firewall_blocks_host" in findings(report, "nm1")
+    for command in ("true", "firewall-cmd --reload", "systemctl restart firewalld"):
+        lab.shell("nm1", command)
+        lab.shell("nm1", PASSES)
+    output = lab.playbook("vmbackup.azure.remediate", ["nm1"], tmp_path / "again", *CONSENT)[1]
+    assert "changed=0" in output, output[-3000:]
+    undone(lab, "nm1", tmp_path)
+    assert lab.shell("nm1", "cat /etc/firewalld/direct.xml") == before
+    lab.shell("nm1", "firewall-cmd --reload")
+    assert "blocked" in lab.shell("nm1", PASSES + " || echo blocked")
+
+
 # Debian's squid, by what it does with everybody: a real proxy on the guest nm1.
 SQUID = """
 cat >/run/squid.conf <<'END'
