@@ -81,7 +81,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, dhcp, dhcp_text, persist, undo
 
 NOTHING = " Nothing was changed."
-RESOLV = "/etc/resolv.conf"
+RESOLV, AZURE_DNS = "/etc/resolv.conf", "168.63.129.16"
 # What ifupdown and network scripts call for DHCP.
 CLIENTS = ("dhclient", "dhcpcd", "udhcpc")
 PLACES = ("/sbin", "/usr/sbin", "/bin", "/usr/bin", "/usr/local/sbin")
@@ -119,7 +119,7 @@ def planned(options, runner):
 def notes_of(path):
     """Return what has to be said of name servers: a client of ifupdown or network scripts writes the file that names them."""
     text = persist.read(RESOLV) if path.startswith(("/etc/network/interfaces", persist.IFCFG)) and not os.path.islink(RESOLV) else None
-    servers = re.findall(r"(?m)^nameserver[ \t]+(\S+)", text or "")
+    servers = [name for name in re.findall(r"(?m)^nameserver[ \t]+(\S+)", text or "") if name != AZURE_DNS]
     if not servers:
         return []
     return [

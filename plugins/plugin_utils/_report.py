@@ -209,9 +209,10 @@ def _finding(finding: dict[str, Any], state: str, next_: str | None, command_: s
 
 
 def _actions(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what was done, oldest first, in plain and masked form."""
+    """Return what was done, oldest first, in plain and masked form: in Azure before the guest, on the guest, and in Azure after it."""
+    entries = _list(record.get("actions")) + _list(record.get("failures")) + _list(record.get("azure"))
     result = []
-    for entry in _list(record.get("actions")) + _list(record.get("failures")) + _list(record.get("azure")):
+    for entry in sorted(map(_dict, entries), key=lambda entry: PHASES.index(_phase(entry.get("remedy")))):
         changes = [{key: text(change.get(key)) for key in CHANGE} for change in map(_dict, _list(entry.get("changes")))]
         result.append(
             {
@@ -232,8 +233,15 @@ def _actions(record: dict[str, Any]) -> list[dict[str, Any]]:
     return result
 
 
+PHASES = ("before", "guest", "after")
+
+
+def _phase(remedy: Any) -> str:
+    return BY_NAME[remedy].phase if remedy in BY_NAME else "guest"
+
+
 def _is_azure(remedy: Any) -> bool:
-    return remedy in BY_NAME and BY_NAME[remedy].phase != "guest"
+    return _phase(remedy) != "guest"
 
 
 def unseen(facts: dict[str, Any]) -> list[str]:

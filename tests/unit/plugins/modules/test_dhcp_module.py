@@ -68,7 +68,9 @@ def test_name_servers_that_the_client_will_replace_are_named(monkeypatch, tmp_pa
     resolv = tmp_path / "resolv.conf"
     monkeypatch.setattr(dhcp, "RESOLV", str(resolv))
     assert dhcp.notes_of("/etc/network/interfaces") == []
-    resolv.write_text("# ours\nnameserver 10.9.9.9\nnameserver 10.9.9.8\n")
+    resolv.write_text("nameserver 168.63.129.16\n")
+    assert dhcp.notes_of("/etc/network/interfaces") == [], "what Azure's DHCP gives where the virtual network names none"
+    resolv.write_text("# ours\nnameserver 168.63.129.16\nnameserver 10.9.9.9\nnameserver 10.9.9.8\n")
     assert "names 10.9.9.9, 10.9.9.8; when the guest starts the next time" in dhcp.notes_of("/etc/network/interfaces")[0]
     assert dhcp.notes_of("/etc/NetworkManager/system-connections/a") == []
     resolv.rename(tmp_path / "managed")

@@ -108,3 +108,9 @@ def test_a_secret_in_what_azure_answered_is_masked():
     change = {**CHANGE, "old": "https://h/p?sig=S3cr3t"}
     made, _host, page, lines = report(did(text="https://h/p?sig=S3cr3t", changes=[change]), backup("failed", failed=True))
     assert "S3cr3t" not in json.dumps(made) + page + lines
+
+
+def test_what_was_done_is_told_in_its_order():
+    record = {**before(found("azure_provisioning_failed", "azure.reapply")), "actions": [did("agent.service", changes=[])]}
+    host = report(did(), backup("snapshot taken"), record=record)[1]
+    assert [entry["remedy"] for entry in host["actions"]] == ["azure.reapply", "agent.service", "azure.backup_now"]
