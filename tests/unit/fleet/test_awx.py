@@ -67,6 +67,10 @@ def play(server, *arguments, given=None, **environment):
     return done
 
 
+def signed_in(server):
+    return {"Authorization": "Bearer " + server.token}
+
+
 def state(server):
     return copy.deepcopy(server.store.objects)
 
@@ -121,6 +125,14 @@ def test_made_again_looked_at_and_removed(awx):
     assert schedule["enabled"] is False
     [source] = awx.store.objects["inventory_sources"].values()
     assert source["source"] == "scm" and source["update_on_launch"] is True
+
+    status, job = awx.route(
+        "POST", awx.api + "workflow_job_templates/{0}/launch/".format(workflow["id"]), {}, {"limit": "vm1"}, signed_in(awx)
+    )
+    assert (status, job["limit"], job["ignored_fields"]) == (201, "vm1", {})
+    limits = awx.store.objects["workflow_jobs"].pop(job["id"])["_limits"]
+    # The job of the report runs on localhost: with a limit it would match no host and be called successful.
+    assert limits == {"diagnose": "vm1", "preview": "vm1", "remediate approved": "vm1", "report": ""}
 
     schedule["enabled"] = True  # an administrator did that
     after = state(awx)
