@@ -147,7 +147,7 @@ def test_a_policy_that_does_not_tell_is_reckoned_by_yesterdays_jobs():
     ],
 )
 def test_when_a_policy_starts(frequency, days, times, expected):
-    policy = {"frequency": frequency, "days": days, "start_times": times, "time_zone": "UTC", "interval_h": 4.0}
+    policy = {"frequency": frequency, "days": days, "start_times": times, "time_zone": "UTC", "interval_h": 12.0, "every_h": 4.0}
     saturday = datetime(2026, 11, 28, 12, 0, tzinfo=timezone.utc)
     found = starts.next_start(policy, saturday, timedelta(hours=1))
     assert (found.strftime("%H:%M") if found else None) == expected
