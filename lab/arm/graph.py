@@ -26,6 +26,8 @@ TABLES = {
     ),
     "resources": (),
 }
+# The service sends no more than this at a time.
+LARGEST_PAGE = 16 * 1024 * 1024
 STEPS = ("where", "project", "extend", "order", "summarize", "limit", "take")
 Row = dict[str, Any]
 Expression = Callable[[Row], Any]
@@ -391,7 +393,14 @@ def _page(options: dict[str, Any], page: int) -> tuple[int, int] | Answer:
         return _bad("InvalidSkipToken", "The skip token is invalid.")
 
 
-def answer(fleet: Fleet, request: Request, page: int) -> Answer:
+def _too_large(shown: list[Row], most: int) -> Answer | None:
+    """Refuse a page that is larger than the service sends."""
+    size = len(json.dumps(shown))
+    text = "Response payload size is {0}, and has exceeded the limit of {1}. Please consider querying less data at a time and make paginated call if needed."
+    return _bad("ResponsePayloadTooLarge", text.format(size, most)) if size > most else None
+
+
+def answer(fleet: Fleet, request: Request, page: int, most_bytes: int = LARGEST_PAGE) -> Answer:
     """Answer a query, page by page."""
     body = request.json()
     if not isinstance(body, dict) or not isinstance(body.get("query"), str):
@@ -414,6 +423,9 @@ def answer(fleet: Fleet, request: Request, page: int) -> Answer:
         fleet.pages[asked] = query.run(rows_of(fleet, query.table, scope))
     rows = fleet.pages[asked]
     shown = rows[skip : skip + size]
+    refused = _too_large(shown, most_bytes)
+    if refused:
+        return refused
     result: dict[str, Any] = {"totalRecords": len(rows), "count": len(shown), "data": shown, "facets": [], "resultTruncated": "false"}
     more = skip + len(shown) < len(rows)
     # Microsoft's page on paging: without a column id there is no token.

@@ -67,13 +67,15 @@ class StandIn:
         *,
         page: int = 200,
         graph_page: int = 1000,
+        graph_bytes: int = graph.LARGEST_PAGE,
         polls: int = 1,
         latency_s: float = 0.0,
         proxy_password: str | None = None,
         list_errors: bool = True,
     ) -> None:
         self.fleet = fleet or generate()
-        self.graph_page, self.latency_s, self.proxy_password = graph_page, latency_s, proxy_password
+        self.graph_page, self.graph_bytes = graph_page, graph_bytes
+        self.latency_s, self.proxy_password = latency_s, proxy_password
         self.resources = Resources(self.fleet, page, polls)
         self.backup = Backup(self.fleet, self.resources, list_errors)
         self.tokens, self.limits = rules.Tokens(), rules.Limits()
@@ -210,7 +212,7 @@ class StandIn:
         if re.fullmatch(r"(?i)/providers/Microsoft\.ResourceGraph/resources", request.path) and request.method == "POST":
             self.backup.advance()
             refused, headers = self.limits.graph()
-            answer = refused or graph.answer(self.fleet, request, self.graph_page)
+            answer = refused or graph.answer(self.fleet, request, self.graph_page, self.graph_bytes)
             answer.headers.update(headers)
             return answer
         match = re.match("(?i)" + S + "(/|$)", request.path)

@@ -181,11 +181,21 @@ class Awx(http.server.ThreadingHTTPServer):
         status = "pending" if busy and not item["allow_simultaneous"] else "running"
         limit = given.get("limit", "") if item["ask_limit_on_launch"] else ""
         number = self.store.add("workflow_jobs", name=item["name"], workflow_job_template=item["id"], extra_vars=json.dumps(variables), limit=limit,
-                                status=status)  # fmt: skip
+                                status=status, _limits=self.limits(item["id"], limit))  # fmt: skip
         return 201, {
             **self.shown("workflow_jobs", self.store.get("workflow_jobs", number)),
             "workflow_job": number,
             "ignored_fields": ignored,
+        }
+
+    def limits(self, workflow, limit):
+        """Return the limit of each job that a workflow would start: its own only where the template of the node asks for one, else the template's."""
+        nodes = [node for node in self.store.objects["workflow_job_template_nodes"].values() if node["workflow_job_template"] == workflow]
+        templates = {node["identifier"]: self.store.unified(node["unified_job_template"]) for node in nodes}
+        return {
+            name: limit or template["limit"] if template["ask_limit_on_launch"] else template["limit"]
+            for name, (kind, template) in templates.items()
+            if kind == "job_templates"
         }
 
     def listed(self, items, query):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -74,12 +74,15 @@ class AzureError(Exception):
         code: str | None = None,
         correlation_id: str | None = None,
         retry_after_s: float | None = None,
+        details: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.correlation_id = correlation_id
         self.retry_after_s = retry_after_s
+        # The codes of the inner errors: Resource Graph says the reason there, and BadRequest outside.
+        self.details = tuple(details)
 
 
 class ConfigurationError(AzureError):
@@ -154,6 +157,17 @@ def error_of(body: bytes) -> tuple[str | None, str]:
     return (str(code) if code else None), one_line(" ".join(part for part in parts if part))
 
 
+def detail_codes(body: bytes) -> list[str]:
+    """Return the codes of the inner errors of an answer."""
+    try:
+        data: Any = json.loads(body)
+    except ValueError:
+        return []
+    error = data.get("error") if isinstance(data, dict) else None
+    details = error.get("details") if isinstance(error, dict) else None
+    return [str(entry["code"]) for entry in details if isinstance(entry, dict) and entry.get("code")] if isinstance(details, list) else []
+
+
 def _ask(correlation: str | None) -> str:
     return " (correlation id {0})".format(correlation) if correlation else ""
 
@@ -170,7 +184,7 @@ def from_answer(
     kind: type[AnswerError] = {403: AccessDenied, 404: NotFound, 429: Throttled}.get(status, AnswerError)
     if kind is Throttled and retry_after_s is not None:
         text += ". Azure asks to wait {0:.0f} s; run it again after that".format(retry_after_s)
-    return kind(text, status=status, code=code, correlation_id=correlation, retry_after_s=retry_after_s)
+    return kind(text, status=status, code=code, correlation_id=correlation, retry_after_s=retry_after_s, details=detail_codes(body))
 
 
 def sign_in_failed(status: int, headers: Mapping[str, str], body: bytes, tenant: str, client_id: str) -> AuthenticationError:

@@ -71,8 +71,10 @@ A backup::
 
 A policy::
 
-    id, name, vault_id, type (V1, V2), frequency (Daily, Weekly, Hourly), start_times (["22:30"]), days, interval_h, time_zone, items,
-    instant_days, group_prefix, group_suffix (of the resource group of restore points)
+    id, name, vault_id, type (V1, V2), frequency (Daily, Weekly, Hourly), start_times (["22:30"]), days, time_zone, items, instant_days
+    interval_h              the longest time between two backups
+    every_h                 of an hourly policy: the time between two starts within its window
+    group_prefix, group_suffix (of the resource group of restore points)
 
 A network interface::
 

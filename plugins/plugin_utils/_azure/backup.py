@@ -38,6 +38,14 @@ def _interval_h(schedule: Mapping[str, Any]) -> float | None:
     return None
 
 
+def _every_h(schedule: Mapping[str, Any]) -> float | None:
+    """Return the hours between two starts within the window of an hourly schedule, None for any other."""
+    if str(schedule.get("scheduleRunFrequency", "")).lower() != "hourly":
+        return None
+    interval = values.number(values.mapping(schedule.get("hourlySchedule")).get("interval"))
+    return float(interval) if interval else None
+
+
 def _longest_gap_h(days: Sequence[str]) -> float:
     names = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
     numbers = sorted({names.index(day.lower()) for day in days if day.lower() in names})
@@ -68,6 +76,7 @@ def policy(row: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "days": values.texts(schedule.get("scheduleRunDays")) or values.texts(inner[1].get("scheduleRunDays")),
         "interval_h": _interval_h(schedule),
+        "every_h": _every_h(schedule),
         "time_zone": values.text(properties.get("timeZone")),
         "items": values.number(properties.get("protectedItemsCount")),
         "instant_days": values.number(properties.get("instantRpRetentionRangeInDays")),

@@ -44,7 +44,8 @@ def _time_of(policy: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _alike(policy: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Say whether a VM may change from one policy to another without losing what the first promises, as far as is read."""
-    return all(policy[name] == other.get(name) for name in ("type", "frequency", "time_zone", "days", "interval_h", "instant_days"))
+    names = ("type", "frequency", "time_zone", "days", "interval_h", "every_h", "instant_days")
+    return all(policy[name] == other.get(name) for name in names)
 
 
 def _policy(vm: Mapping[str, Any], policies: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -67,6 +67,10 @@ def play(server, *arguments, given=None, **environment):
     return done
 
 
+def signed_in(server):
+    return {"Authorization": "Bearer " + server.token}
+
+
 def state(server):
     return copy.deepcopy(server.store.objects)
 
@@ -122,6 +126,14 @@ def test_made_again_looked_at_and_removed(awx):
     [source] = awx.store.objects["inventory_sources"].values()
     assert source["source"] == "scm" and source["update_on_launch"] is True
 
+    status, job = awx.route(
+        "POST", awx.api + "workflow_job_templates/{0}/launch/".format(workflow["id"]), {}, {"limit": "vm1"}, signed_in(awx)
+    )
+    assert (status, job["limit"], job["ignored_fields"]) == (201, "vm1", {})
+    limits = awx.store.objects["workflow_jobs"].pop(job["id"])["_limits"]
+    # The job of the report runs on localhost: with a limit it would match no host and be called successful.
+    assert limits == {"diagnose": "vm1", "preview": "vm1", "remediate approved": "vm1", "report": ""}
+
     schedule["enabled"] = True  # an administrator did that
     after = state(awx)
     done = play(awx)
@@ -154,6 +166,11 @@ def test_made_again_looked_at_and_removed(awx):
             "does not have: inventories nowhere, credentials none.",
         ),
         ({"vmbackup_awx_consents": {"vmbackup_allow_all": True}}, {}, "no consent is named vmbackup_allow_all."),
+        (
+            {"vmbackup_awx_consents": {"vmbackup_allow_static_ip": True}, "vmbackup_awx_report_dir": "vmbackup-report"},
+            {},
+            "vmbackup_allow_static_ip needs vmbackup_awx_report_dir, with the absolute path",
+        ),
         ({"vmbackup_awx_variables": {"vmbackup_allow_routes": True}}, {}, "vmbackup_awx_variables names consents"),
     ],
 )
@@ -196,6 +213,7 @@ def test_objects_name_only_what_is_there():
     for name, template in objects["awx_templates"].items():
         assert "playbooks/{0}.yml".format(template["playbook"]) in PLAYBOOKS, name
         assert set(template.get("variables", {})) <= known, name
+        assert "vmbackup_never" not in template.get("variables", {}), "it would replace what hosts and groups say"
         assert template.get("survey") in (None, *surveys["awx_surveys"]), name
     nodes = [node["name"] for node in objects["awx_workflow"]["nodes"]]
     for node in objects["awx_workflow"]["nodes"]:

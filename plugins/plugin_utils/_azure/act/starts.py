@@ -41,7 +41,8 @@ def next_start(policy: Mapping[str, Any], now: datetime, within: timedelta) -> d
 
 
 def _interval(policy: Mapping[str, Any]) -> float:
-    value = policy.get("interval_h")
+    """Return the hours between two starts of an hourly policy; its longest gap, which spans the night, would pass over most of them."""
+    value = policy.get("every_h")
     return float(value) if isinstance(value, (int, float)) and value >= 1 else 1.0
 
 

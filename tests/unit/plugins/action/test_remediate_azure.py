@@ -126,6 +126,12 @@ def test_never_and_the_switches(program, azure):
     never = json.dumps({"vmbackup_never": ["azure.reapply", "azure.backup_now"]})
     hosts, _report, _done = remediate(program, *ONLY, "-e", never, "-e", "vmbackup_backup=all")
     assert writes(azure) == [] and "vmbackup_never" in did(hosts[BROKEN], "azure.backup_now")[0]["text"]
+    # The template "back up now" of AWX: what a group says stands, whatever the extra variables are.
+    (program.directory / "group_vars" / "backup_failed.yml").write_text(json.dumps({"vmbackup_never": ["azure.backup_now"]}))
+    too = json.dumps({"vmbackup_never_too": ["azure.reapply"]})
+    hosts, _report, _done = remediate(program, *ONLY, "-e", too, "-e", "vmbackup_backup=all")
+    assert writes(azure) == [] and "vmbackup_never" in did(hosts[BROKEN], "azure.backup_now")[0]["text"]
+    assert next(f for f in hosts[BROKEN]["findings"] if f["id"] == "azure_provisioning_failed")["state"] == "left"
     remediate(program, *ONLY, "-e", "vmbackup_azure_steps=false")
     remediate(program, *ONLY, "--tags", "agent")
     assert writes(azure) == []
@@ -196,3 +202,25 @@ def test_without_a_sign_in_the_report_is_written_all_the_same(program, azure):
     report = json.loads((program.directory / "vmbackup-report" / "vmbackup-report.json").read_text())
     assert "In Azure nothing more was done" in report["problem"] and "client secret is wrong" in report["problem"]
     assert "client secret is wrong" in done.stdout and writes(azure) == []
+
+
+def undo(program, *arguments):
+    """Run the playbook undo with a secret that is wrong; return (whether it tried to sign in, what the program said)."""
+    sign_in(program, **{**program.azure.options(), "secret": "wrong"})
+    done = program.options().run("ansible-playbook", "vmbackup.azure.undo", *ONLY, *arguments)
+    report = json.loads((program.directory / "vmbackup-report" / "vmbackup-report.json").read_text())
+    assert report["troubled"] == []
+    return "In Azure nothing more was done" in (report["problem"] or ""), done
+
+
+def test_what_the_whole_run_could_not_do_in_azure_ends_it_with_an_error(program):
+    tried, done = undo(program)
+    assert tried and done.returncode == 2 and done.stdout.count("client secret is wrong") > 1, done.stdout
+    tried, done = undo(program, "-e", "vmbackup_fail_on_blocker=false")
+    assert tried and done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("point, in_azure", [("", True), (None, True), ("20261121T092008Z-agent.service", False)])
+def test_a_blank_undo_point_means_azure_too(program, point, in_azure):
+    tried, done = undo(program, "-e", json.dumps({"vmbackup_undo_point": point}))
+    assert tried is in_azure, done.stdout

@@ -4,6 +4,7 @@
 """The client against the stand-in: over TLS, as it goes over the wire."""
 
 import base64
+import json
 import logging
 import traceback
 
@@ -11,7 +12,7 @@ import pytest
 from ansible_collections.vmbackup.azure.lab.arm import fleet as fleet_
 from ansible_collections.vmbackup.azure.lab.arm import tls
 from ansible_collections.vmbackup.azure.lab.arm.server import SECRET, StandIn
-from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm import errors
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm import errors, paging
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.budget import Budget
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.client import Client
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.retry import Retry
@@ -88,6 +89,26 @@ def test_an_empty_page_may_have_a_next_one(azure, make):
     assert len(list(make().items("/subscriptions", "2022-12-01"))) == 1
 
 
+def test_a_next_link_that_echoes_a_filter_as_it_was_meant_is_followed(azure, make):
+    path = vault(azure) + "/backupProtectedItems"
+    filter_ = "backupManagementType eq 'AzureIaasVM' and itemType eq 'VM'"
+    expected = list(make().items(path, BACKUP, **{"$filter": filter_}))
+    following = {"value": [], "nextLink": "{0}{1}?api-version={2}&$filter={3}".format(azure.url, path, BACKUP, filter_)}
+    azure.fault("GET .*/backupProtectedItems$", status=200, body=following)
+    assert expected and list(make().items(path, BACKUP, **{"$filter": filter_})) == expected
+
+
+def test_what_is_encoded_in_a_next_link_stays(azure, make, monkeypatch):
+    asked = "{0}/subscriptions?api-version=2022-12-01&$skiptoken=a%2Fb%3D%3D&x='(1),*~;+'".format(azure.url)
+    azure.fault("GET /subscriptions$", status=200, body={"value": [], "nextLink": asked})
+    client, sent = make(), []
+    send = client._transport.send
+    monkeypatch.setattr(
+        client._transport, "send", lambda method, url, *more, **options: (sent.append(url), send(method, url, *more, **options))[1]
+    )
+    assert list(client.items("/subscriptions", "2022-12-01")) and sent[-1] == asked
+
+
 @pytest.mark.parametrize("address", ["https://evil.example/x?sig=abc", "http://127.0.0.1/x?sig=abc"])
 def test_no_token_goes_where_a_next_link_leads_outside(azure, make, address):
     azure.fault("GET /subscriptions$", status=200, body={"value": [], "nextLink": address})
@@ -107,6 +128,31 @@ def test_graph_that_cuts_an_answer_short_is_an_error_not_an_end(azure, make):
     azure.graph_page = 4
     with pytest.raises(errors.AnswerError, match="gave 4 of 6 rows and no further page"):
         list(make().graph("resources | where type =~ 'microsoft.compute/virtualmachines' | project name | order by name asc"))
+
+
+VMS = "resources | where type =~ 'microsoft.compute/virtualmachines' | project id, name, properties | order by id asc"
+
+
+def test_graph_that_refuses_a_large_page_is_asked_for_smaller_ones(azure, make, monkeypatch):
+    """The second page is refused after rows of the first were given: none is lost, none comes twice."""
+    monkeypatch.setattr(paging, "GRAPH_PAGE", 4)
+    monkeypatch.setattr(paging, "GRAPH_SMALLEST", 1)
+    last = next(value for value in azure.fleet.resources.values() if value["name"] == "vm0005")
+    last["properties"]["userData"] = "x" * 50000
+    rows = list(make().graph(VMS))
+    azure.graph_bytes = len(json.dumps(rows[-1:]))
+    assert len(json.dumps(rows[:4])) < azure.graph_bytes
+    azure.log.clear()
+    assert list(make().graph(VMS)) == rows
+    assert [status for _method, _path, status in azure.requests("POST .*ResourceGraph")] == [200, 400] + [200, 200, 400] + [200] * 6
+
+
+def test_graph_that_refuses_the_smallest_page_is_an_error(azure, make):
+    azure.graph_bytes = 10
+    with pytest.raises(errors.AnswerError, match="Response payload size is") as caught:
+        list(make().graph(VMS))
+    assert caught.value.details == ("ResponsePayloadTooLarge",)
+    assert len(azure.requests("POST .*ResourceGraph")) == 6, "1000, 500, 250, 125, 62 and 50 rows"
 
 
 def test_graph_over_more_subscriptions_than_one_request_takes(azure, make):

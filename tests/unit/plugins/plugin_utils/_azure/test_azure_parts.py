@@ -151,7 +151,8 @@ def test_recorded_policies():
     bodies = recording("07-policies.json")
     daily, hourly = backup.policy(bodies[0]), backup.policy(bodies[1])
     assert (daily["type"], daily["start_times"], daily["interval_h"], daily["items"]) == ("V1", ["22:30"], 24.0, 1)
-    assert (hourly["type"], hourly["start_times"], hourly["interval_h"]) == ("V2", ["08:00"], 12.0)
+    assert (hourly["type"], hourly["start_times"], hourly["interval_h"], hourly["every_h"]) == ("V2", ["08:00"], 12.0, 4.0)
+    assert daily["every_h"] is None
     prefixes = [backup.policy(body) for body in bodies if isinstance(body, dict) and body.get("name") == "clitest-policy000009"]
     assert prefixes[-1]["group_prefix"] == "RG_prefix" and prefixes[-1]["group_suffix"] == "RG_suffix"
 

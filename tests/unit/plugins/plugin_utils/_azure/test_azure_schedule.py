@@ -12,7 +12,7 @@ from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure import sched
 def policy(name, start, **values):
     made = {
         "id": "/V/backupPolicies/" + name, "name": name, "vault_id": "/v", "type": "V1", "frequency": "Daily", "start_times": [start],
-        "days": [], "interval_h": 24.0, "time_zone": "UTC", "instant_days": 2,
+        "days": [], "interval_h": 24.0, "every_h": None, "time_zone": "UTC", "instant_days": 2,
     }  # fmt: skip
     return dict(made, **values)
 
