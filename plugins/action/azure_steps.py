@@ -49,15 +49,20 @@ def member(host: str, variables: Any, operators: Any) -> phases.Member | None:
     actions = plain(variables.get("vmbackup_actions") or []) + plain(variables.get("vmbackup_failures") or [])
     for name in EARLIER:
         actions += plain(((variables.get(name) or {}).get("hosts") or {}).get(host) or [])
-    never = operators.get("vmbackup_never") or []
-    if not isinstance(never, list):
-        raise AnsibleActionFail("vmbackup_never of {0} is no list of remedies, so nothing is done in Azure.".format(host))
+    never = []
+    for name in NEVER:
+        named = operators.get(name) or []
+        if not isinstance(named, list):
+            raise AnsibleActionFail("{0} of {1} is no list of remedies, so nothing is done in Azure.".format(name, host))
+        never += named
     lost, stopped = bool(variables.get("vmbackup_lost")), bool(variables.get("vmbackup_stopped"))
     return phases.Member(host, vm, before, after, actions, lost, never, stopped)
 
 
+# What is never done: as hosts and groups say, and beside it as a job template does, whose extra variables would replace theirs.
+NEVER = ("vmbackup_never", "vmbackup_never_too")
 # Variables of operators: they may be templates, unlike the results that the run keeps.
-OPERATORS = ("vmbackup_never", "vmbackup_not_before", "vmbackup_not_after", "vmbackup_weekdays", "vmbackup_window_time_zone")
+OPERATORS = (*NEVER, "vmbackup_not_before", "vmbackup_not_after", "vmbackup_weekdays", "vmbackup_window_time_zone")
 
 
 def chosen_by_operators(hostvars: Any, host: str) -> dict[str, Any]:

@@ -208,6 +208,7 @@ def test_objects_name_only_what_is_there():
     for name, template in objects["awx_templates"].items():
         assert "playbooks/{0}.yml".format(template["playbook"]) in PLAYBOOKS, name
         assert set(template.get("variables", {})) <= known, name
+        assert "vmbackup_never" not in template.get("variables", {}), "it would replace what hosts and groups say"
         assert template.get("survey") in (None, *surveys["awx_surveys"]), name
     nodes = [node["name"] for node in objects["awx_workflow"]["nodes"]]
     for node in objects["awx_workflow"]["nodes"]:
