@@ -102,7 +102,7 @@ troubled:
   type: list
   elements: str
 problem:
-  description: RV(troubled) in one sentence, V(null) when there are none.
+  description: RV(troubled) in one sentence. Without any, why nothing more was done in Azure, V(null) when all went on.
   returned: always
   type: str
 reasons:

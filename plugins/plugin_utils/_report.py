@@ -470,7 +470,7 @@ def headline(report: dict[str, Any]) -> str:
         return "No host was looked at."
     if set(report["counts"]) == {"healthy"}:
         done = "nothing to undo" if report["mode"] == "undo" else "nothing found"
-        return "{0} {1} looked at, {2}.".format(total, noun, done)
+        return "{0} {1} looked at, {2}.{3}".format(total, noun, done, " " + report["problem"] if report["problem"] else "")
     parts = ["{0} {1}".format(number, WORDS[key]) for key, number in report["counts"].items()]
     stopped = " The run stopped itself: {0}".format(report["stopped"]) if report["stopped"] else ""
     check = " Check mode: nothing was changed." if report["check_mode"] else ""
@@ -499,8 +499,9 @@ def failure(report: dict[str, Any]) -> str | None:
     troubled = report["troubled"]
     if not report["hosts_total"]:
         return "No host was looked at."
-    if not troubled:
-        return None
+    if not troubled:  # what the whole run could not do is no trouble of a host
+        problem: str | None = report["problem"]
+        return problem
     names = ", ".join(troubled[:10]) + (" and {0} more".format(len(troubled) - 10) if len(troubled) > 10 else "")
     return "{0} of {1} hosts still need a person: {2}.".format(len(troubled), report["hosts_total"], names)
 

@@ -203,3 +203,19 @@ def test_without_a_sign_in_the_report_is_written_all_the_same(program, azure):
     report = json.loads((program.directory / "vmbackup-report" / "vmbackup-report.json").read_text())
     assert "In Azure nothing more was done" in report["problem"] and "client secret is wrong" in report["problem"]
     assert "client secret is wrong" in done.stdout and writes(azure) == []
+
+
+def undo(program, *arguments):
+    """Run the playbook undo with a secret that is wrong; return (whether it tried to sign in, what the program said)."""
+    sign_in(program, **{**program.azure.options(), "secret": "wrong"})
+    done = program.options().run("ansible-playbook", "vmbackup.azure.undo", *ONLY, *arguments)
+    report = json.loads((program.directory / "vmbackup-report" / "vmbackup-report.json").read_text())
+    assert report["troubled"] == []
+    return "In Azure nothing more was done" in (report["problem"] or ""), done
+
+
+def test_what_the_whole_run_could_not_do_in_azure_ends_it_with_an_error(program):
+    tried, done = undo(program)
+    assert tried and done.returncode == 2 and done.stdout.count("client secret is wrong") > 1, done.stdout
+    tried, done = undo(program, "-e", "vmbackup_fail_on_blocker=false")
+    assert tried and done.returncode == 0, done.stdout

@@ -288,6 +288,13 @@ def test_nothing_found_is_one_line():
     assert r.headline(nobody) == r.failure(nobody) == "No host was looked at."
 
 
+def test_what_the_whole_run_could_not_do_ends_it_with_an_error():
+    problem = "In Azure nothing more was done: the client secret is wrong."
+    report = r.build({"a": {"before": result()}}, run(problem=problem), NOW)
+    assert report["troubled"] == [] and r.failure(report) == problem
+    assert r.headline(report) == "1 host looked at, nothing found. " + problem
+
+
 def test_what_was_not_seen_is_named():
     records = {"part": {"before": seen(gather_subset=["network"])}, "all": {"before": result()}}
     report = r.build(records, run(mode="diagnose"), NOW)
