@@ -219,3 +219,9 @@ def test_what_the_whole_run_could_not_do_in_azure_ends_it_with_an_error(program)
     assert tried and done.returncode == 2 and done.stdout.count("client secret is wrong") > 1, done.stdout
     tried, done = undo(program, "-e", "vmbackup_fail_on_blocker=false")
     assert tried and done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("point, in_azure", [("", True), (None, True), ("20261121T092008Z-agent.service", False)])
+def test_a_blank_undo_point_means_azure_too(program, point, in_azure):
+    tried, done = undo(program, "-e", json.dumps({"vmbackup_undo_point": point}))
+    assert tried is in_azure, done.stdout
