@@ -166,6 +166,11 @@ def test_made_again_looked_at_and_removed(awx):
             "does not have: inventories nowhere, credentials none.",
         ),
         ({"vmbackup_awx_consents": {"vmbackup_allow_all": True}}, {}, "no consent is named vmbackup_allow_all."),
+        (
+            {"vmbackup_awx_consents": {"vmbackup_allow_static_ip": True}, "vmbackup_awx_report_dir": "vmbackup-report"},
+            {},
+            "vmbackup_allow_static_ip needs vmbackup_awx_report_dir, with the absolute path",
+        ),
         ({"vmbackup_awx_variables": {"vmbackup_allow_routes": True}}, {}, "vmbackup_awx_variables names consents"),
     ],
 )
