@@ -84,13 +84,27 @@ def primary(vm: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def _noted(kept: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """Return (interface, property) of what was made static last, by what was noted in order.
+
+    A run that was killed leaves a note that it began, which may have been done. What was refused was not done. What was taken back is over only
+    when that is known: an operation that failed may be tried again.
+    """
+    notes: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for entry in kept:
+        if entry.get("remedy") != StaticIp.remedy or (entry.get("new") != STATIC and entry.get("state") != "done"):
+            continue
+        known = notes.setdefault((values.key(entry.get("resource")), str(entry.get("property")).lower()), [])
+        if entry.get("state") in ("begun", "done", "unknown"):
+            known.append(entry)
+        elif entry.get("state") == "refused" and known and known[-1].get("state") == "begun":
+            known.pop()
+    return {place for place, known in notes.items() if known and known[-1].get("new") == STATIC}
+
+
 def to_take_back(kept: Sequence[Mapping[str, Any]], vm: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what of the interfaces of a VM was made static by this collection, by what it noted, and is still so."""
-    noted = {
-        (values.key(entry.get("resource")), str(entry.get("property")).lower())
-        for entry in kept
-        if entry.get("remedy") == StaticIp.remedy and entry.get("new") == STATIC and entry.get("state") in ("done", "unknown")
-    }
+    noted = _noted(kept)
     found = []
     for interface in vm.get("network") or []:
         for entry in interface.get("configurations") or []:

@@ -435,3 +435,38 @@ def test_undo_lets_azure_choose_again_only_what_this_collection_kept():
             for name in ("vm0001", "vm0002")
         ]
         assert methods == ["Dynamic", "Static"]
+
+
+def test_undo_after_a_run_that_was_killed_while_it_waited():
+    with World() as world:
+        carry_out(world.client, address.StaticIp(), [kept_target(world)], world.run())
+        noted = world.kept[:1]
+        assert [entry["state"] for entry in noted] == ["begun"]
+        done = phases.undo(world.client, [phases.Member(one.host, dict(one.vm)) for one in world.targets("vm0001")], world.run(), noted)
+        assert done["vm0001"][0]["changed"] and done["vm0001"][0]["proved"]
+
+
+@pytest.mark.parametrize(
+    "notes, ours",
+    [
+        ("Static begun", True),
+        ("Static begun, Static done", True),
+        ("Static begun, Static unknown", True),
+        ("Static begun, Static refused", False),
+        ("Static begun, Static done, Static begun, Static refused", True),
+        # What is static since then, an administrator made so.
+        ("Static begun, Static done, Dynamic begun, Dynamic done", False),
+        ("Static begun, Static done, Dynamic begun, Dynamic done, Static begun, Static done", True),
+        # Whether it was taken back is not known: it may be tried again.
+        ("Static begun, Static done, Dynamic begun, Dynamic refused", True),
+        ("Static begun, Static done, Dynamic begun, Dynamic unknown", True),
+        ("", False),
+    ],
+)
+def test_what_was_noted_last_says_whose_a_static_address_is(notes, ours):
+    interface = {"id": "/NIC", "configurations": [{"name": "ip", "address": "10.0.0.4", "allocation": "Static"}]}
+    name = "{0} of ip".format(address.METHOD)
+    made = [dict(zip(("new", "state"), note.split())) for note in notes.split(", ") if note]
+    kept = [{"remedy": "azure.static_ip", "resource": "/nic", "property": name, **note} for note in made]
+    others = [dict(entry, resource="/other", new="Static", state="done") for entry in kept]
+    assert bool(address.to_take_back(others + kept, {"network": [interface]})) is ours
