@@ -14,6 +14,8 @@ description:
   - Lists the virtual machines whose last backup by Azure Backup failed, over subscriptions, management groups and vaults, each with the error of
     its backup, the vault, the last good recovery point and what Azure knows of its state.
   - Azure is read once, with lists and Resource Graph; then one request for each VM that failed.
+  - The host of each VM has a group of its own beside others, C(backup_vm_) with the first 16 hexadecimal digits of the SHA-256 of the VM's id in lower
+    case. As a limit it means this VM alone, whatever its host is called; the rulebook C(vmbackup.azure.azure_backup) uses it.
   - The name of the file must end in C(failed_backups.yml) or C(failed_backups.yaml).
   - Every text that comes from Azure is untrusted. Templates in tags, names and messages are never evaluated, also not from the cache and not after
     O(compose). Names of hosts and groups keep letters, digits, C(_), C(.) and C(-) only.

@@ -58,10 +58,15 @@ def apart(names: Mapping[str, str]) -> dict[str, str]:
     return {key: "{0}_{1}".format(name, _suffix(key)) if counted[name.lower()] > 1 else name for key, name in names.items()}
 
 
+def group_of_vm(key: str) -> str:
+    """Return the group that has the host of this VM alone, whatever its name is: for a limit that means one VM."""
+    return "{0}vm_{1}".format(PREFIX, hashlib.sha256(key.encode()).hexdigest()[:16])
+
+
 def groups_of(vm: Mapping[str, Any]) -> list[str]:
     """Return the groups of a VM's host."""
     backup = vm["backup"] or {}
-    found = [PREFIX + state for state in vm["states"]]
+    found = [group_of_vm(vm["key"]), *(PREFIX + state for state in vm["states"])]
     if "failed" in vm["states"]:
         code = (backup.get("error") or {}).get("code")
         found += ["{0}error_{1}".format(PREFIX, code or "unknown"), "{0}cause_{1}".format(PREFIX, cause_of(code))]

@@ -44,9 +44,17 @@ def test_an_alert_is_read(name, form):
     assert event["vmbackup"]["error_code"] == "ExtensionSnapshotFailedNoNetwork"
 
 
-def test_the_limit_is_the_name_that_the_inventory_gives():
-    vm = {"name": "vm-web.01", "key": values.key(ID)}
-    assert FILTER.read(ALERT)["limit"].split(",") == [hosts.name_of(vm, False), hosts.name_of(vm, True)]
+def test_the_limit_is_the_group_that_the_inventory_gives_to_this_vm_alone():
+    vm = {"name": "vm-web.01", "key": values.key(ID), "states": [], "backup": None, "os": None, "region": None}
+    assert hosts.groups_of(vm) == [FILTER.read(ALERT)["limit"]]
+    # Azure writes ids in any letter case, and a VM of another subscription may have the same name.
+    assert FILTER.read(changed("data/alertContext/linkedResourceId", ID.upper()))["limit"] == FILTER.read(ALERT)["limit"]
+    other = changed("data/alertContext/linkedResourceId", ID.replace("1111", "2222"))
+    assert FILTER.read(other)["vm"] == "vm-web.01" and FILTER.read(other)["limit"] != FILTER.read(ALERT)["limit"]
+
+
+def test_the_limit_for_other_inventories_is_the_name():
+    assert FILTER.read(ALERT)["limit_by_name"] == hosts.name_of({"name": "vm-web.01", "key": values.key(ID)}, False) == "vm-web.01"
 
 
 @pytest.mark.parametrize(

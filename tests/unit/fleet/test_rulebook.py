@@ -16,6 +16,7 @@ import urllib.request
 
 import pytest
 from alerts import ALERT, ID
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure import hosts
 from test_awx import CACHE, PLAYBOOKS, Awx
 
 BIN = os.path.join(CACHE, "fleet", "bin")
@@ -65,7 +66,11 @@ def of(vm):
     return alert
 
 
-def test_an_alert_starts_the_workflow_once(tmp_path):
+LIMITS = {"group": lambda vm: hosts.group_of_vm(ID.replace("vm-web.01", vm).lower()), "name": lambda vm: vm}
+
+
+@pytest.mark.parametrize("limit_by", [None, *LIMITS])
+def test_an_alert_starts_the_workflow_once(tmp_path, limit_by):
     awx = Awx(PLAYBOOKS)
     organization = next(iter(awx.store.objects["organizations"]))
     number = awx.store.add("workflow_job_templates", name=WORKFLOW, organization=organization, ask_limit_on_launch=True, survey_enabled=True,
@@ -74,9 +79,8 @@ def test_an_alert_starts_the_workflow_once(tmp_path):
     awx.store.set_survey("workflow_job_templates", number, {"name": "", "description": "", "spec": [question]})
     threading.Thread(target=awx.serve_forever, daemon=True).start()
     port = free_port()
-    (tmp_path / "vars.yml").write_text(
-        json.dumps({"vmbackup_eda_token": TOKEN, "vmbackup_eda_port": port, "vmbackup_eda_host": "127.0.0.1"})
-    )
+    variables = {"vmbackup_eda_token": TOKEN, "vmbackup_eda_port": port, "vmbackup_eda_host": "127.0.0.1"}
+    (tmp_path / "vars.yml").write_text(json.dumps({**variables, **({"vmbackup_eda_limit_by": limit_by} if limit_by else {})}))
     env = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=os.path.join(CACHE, "tree"), PATH=BIN + ":" + os.environ["PATH"], HOME=str(tmp_path))
     log = open(tmp_path / "log", "w+")
     process = subprocess.Popen(
@@ -102,7 +106,8 @@ def test_an_alert_starts_the_workflow_once(tmp_path):
         assert send(port, storage) == 200
         assert wait_for(lambda: len(jobs) >= 2), said()
         time.sleep(3)
-        assert sorted(job["limit"].split(",")[0] for job in jobs.values()) == ["vm-db", "vm-web.01"], said()
+        limits = sorted(LIMITS[limit_by or "group"](vm) for vm in ("vm-db", "vm-web.01"))
+        assert sorted(job["limit"] for job in jobs.values()) == limits, said()
         assert {json.loads(job["extra_vars"])["vmbackup_error_code"] for job in jobs.values()} == {"ExtensionSnapshotFailedNoNetwork"}
         assert {job["status"] for job in jobs.values()} == {"running"}, "one waited for the other"
         assert TOKEN not in said() and awx.token not in said()

@@ -13,8 +13,10 @@ short_description: Read the VM and the error code out of an alert of Azure Backu
 description:
   - Takes an event whose C(payload) (as C(eda.builtin.webhook) has it) or C(body) (as Event Hub over Kafka has it) is an alert in the common alert
     schema, and adds C(vmbackup).
-  - C(vmbackup.vm) is the VM's name, C(vmbackup.key) its id in lower case, C(vmbackup.limit) a limit of Ansible for its host in an inventory of
-    C(vmbackup.azure.failed_backups), C(vmbackup.error_code) the error code, an empty text when the alert names none.
+  - C(vmbackup.vm) is the VM's name, C(vmbackup.key) its id in lower case, C(vmbackup.error_code) the error code, an empty text when the alert names none.
+  - C(vmbackup.limit) is a limit of Ansible, the group that an inventory of C(vmbackup.azure.failed_backups) has for this VM alone.
+  - C(vmbackup.limit_by_name) is a limit for other inventories, the VM's name. Limits are case-sensitive, so it finds a host only where that is called
+    as the alert writes it, and it finds the hosts of all VMs of this name.
   - An event that is no such alert gets no C(vmbackup), and one that was there is removed.
 options: {}
 """
@@ -56,7 +58,7 @@ def _is_backup_of_a_vm(context: dict[str, Any]) -> bool:
 
 
 def read(alert: Any) -> dict[str, str] | None:
-    """Return vm, key, limit and error_code of an alert, None when it is none of Azure Backup for a virtual machine."""
+    """Return vm, key, error_code and limits of an alert, None when it is none of Azure Backup for a virtual machine."""
     alert = _mapping(alert)
     data = _mapping(alert.get("data"))
     essentials, context = _mapping(data.get("essentials")), _mapping(data.get("alertContext"))
@@ -69,13 +71,12 @@ def read(alert: Any) -> dict[str, str] | None:
     if not found:
         return None
     vm, key = found.group(1), id_.lower()
-    # The inventory gives a suffix to names that several VMs have; the limit is of this VM alone either way.
-    host = vm.strip("_.-")
-    suffix = hashlib.sha256(key.encode()).hexdigest()[:6]
+    # The group that the inventory plugin makes of the same digits.
+    group = "backup_vm_" + hashlib.sha256(key.encode()).hexdigest()[:16]
     extended = _mapping(context.get("extendedInfo"))
     texts = [value for value in (extended.get("recommendedActions"), extended.get("possibleCauses")) if isinstance(value, str)]
     codes = [code for text in texts for code in CODE.findall(text[:LONGEST])]
-    return {"vm": vm, "key": key, "limit": "{0},{0}_{1}".format(host, suffix), "error_code": codes[0] if codes else ""}
+    return {"vm": vm, "key": key, "limit": group, "limit_by_name": vm.strip("_.-"), "error_code": codes[0] if codes else ""}
 
 
 def main(event: dict[str, Any]) -> dict[str, Any]:

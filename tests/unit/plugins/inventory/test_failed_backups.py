@@ -3,6 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The inventory of failed backups as a user has it: ansible-inventory and ansible-playbook against the stand-in, on every core that is set up."""
 
+import hashlib
 import json
 import os
 import re
@@ -46,6 +47,8 @@ def test_failed_backups_are_hosts_with_groups_and_variables(azure, tmp_path, cor
     assert {"backup_vault_Vault01", "backup_region_westeurope"} <= set(listed)
     assert "backup_unprotected" not in listed or not listed["backup_unprotected"].get("hosts")
     host = variables(listed)["vm0001"]
+    own = "backup_vm_" + hashlib.sha256(host["vmbackup_vm_id"].lower().encode()).hexdigest()[:16]
+    assert listed[own]["hosts"] == ["vm0001"]
     assert host["vmbackup_error_code"] == "GuestAgentSnapshotTaskStatusError"
     assert host["vmbackup_error_message"].startswith("Could not communicate") and host["vmbackup_error_cause"] == "agent"
     assert (host["vmbackup_failed_jobs_14d"], host["vmbackup_failed_in_a_row"], host["vmbackup_vault"]) == (2, 2, "Vault02")
