@@ -63,6 +63,9 @@ def test_the_limit_for_other_inventories_is_the_name():
         ("schemaId", "other"),
         ("data/essentials/monitoringService", "Platform"),
         ("data/essentials/monitorCondition", "Resolved"),
+        ("data/essentials/alertRule", "Restore Failure"),
+        ("data/essentials/alertRule", "Workload extension unhealthy"),
+        ("data/essentials/alertRule", None),
         ("data/alertContext/category", "Security"),
         (
             "data/alertContext/protectedItemId",

@@ -35,6 +35,7 @@ import re
 from typing import Any
 
 LONGEST = 256 * 1024
+RULE = "Backup Failure"
 VM = re.compile(
     r"/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[\w.()-]{1,90}/providers/Microsoft\.Compute/virtualMachines/([A-Za-z0-9][A-Za-z0-9_.-]{0,63})",
     re.IGNORECASE | re.ASCII,
@@ -58,11 +59,14 @@ def _is_backup_of_a_vm(context: dict[str, Any]) -> bool:
 
 
 def read(alert: Any) -> dict[str, str] | None:
-    """Return vm, key, error_code and limits of an alert, None when it is none of Azure Backup for a virtual machine."""
+    """Return vm, key, error_code and limits of an alert, None when it is none of a failed backup of a virtual machine."""
     alert = _mapping(alert)
     data = _mapping(alert.get("data"))
     essentials, context = _mapping(data.get("essentials")), _mapping(data.get("alertContext"))
     if alert.get("schemaId") != "azureMonitorCommonAlertSchema" or essentials.get("monitoringService") != "Azure Backup":
+        return None
+    # The category Jobs has alerts of failed restores, too.
+    if essentials.get("alertRule") != RULE:
         return None
     if essentials.get("monitorCondition") != "Fired" or context.get("category", "Jobs") != "Jobs" or not _is_backup_of_a_vm(context):
         return None
