@@ -23,6 +23,8 @@ from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.transport impo
 
 USER_AGENT = "vmbackup.azure"
 SKEW_S = 300.0
+# What stands in an address as it is: what separates its parts, and what is encoded already.
+ADDRESS = "%/:?#[]@!$&'()*+,;=~"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -108,7 +110,8 @@ class Client:
         return body
 
     def get_answer(self, url: str) -> Answer:
-        return self._send("GET", url, None, read=True)
+        """Read an address that Azure gave: nextLink echoes a filter as it was sent or as it was meant, with spaces and all; what is encoded stays."""
+        return self._send("GET", quote(url, safe=ADDRESS), None, read=True)
 
     def items(self, path: str, api_version: str, **parameters: str) -> Iterator[dict[str, Any]]:
         """Yield the entries of a list, over all its pages."""

@@ -25,7 +25,7 @@ MOST_PAGES = 2000
 
 
 def items(client: Client, path: str, api_version: str, **parameters: str) -> Iterator[dict[str, Any]]:
-    """Yield what a list holds. nextLink is used as it comes; a page may be empty and still have one."""
+    """Yield what a list holds. nextLink is used as it comes, encoded where it is not; a page may be empty and still have one."""
     url = client.address(path, api_version, parameters)
     seen: set[str] = set()
     while url:
@@ -37,7 +37,8 @@ def items(client: Client, path: str, api_version: str, **parameters: str) -> Ite
         if not isinstance(value, list):
             raise AnswerError("The answer to GET {0} is no list.".format(safe_url(url)))
         yield from (entry for entry in value if isinstance(entry, dict))
-        url = page.get("nextLink") or ""
+        following = page.get("nextLink")
+        url = following if isinstance(following, str) else ""
 
 
 def graph(

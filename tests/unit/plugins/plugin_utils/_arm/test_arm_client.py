@@ -89,6 +89,26 @@ def test_an_empty_page_may_have_a_next_one(azure, make):
     assert len(list(make().items("/subscriptions", "2022-12-01"))) == 1
 
 
+def test_a_next_link_that_echoes_a_filter_as_it_was_meant_is_followed(azure, make):
+    path = vault(azure) + "/backupProtectedItems"
+    filter_ = "backupManagementType eq 'AzureIaasVM' and itemType eq 'VM'"
+    expected = list(make().items(path, BACKUP, **{"$filter": filter_}))
+    following = {"value": [], "nextLink": "{0}{1}?api-version={2}&$filter={3}".format(azure.url, path, BACKUP, filter_)}
+    azure.fault("GET .*/backupProtectedItems$", status=200, body=following)
+    assert expected and list(make().items(path, BACKUP, **{"$filter": filter_})) == expected
+
+
+def test_what_is_encoded_in_a_next_link_stays(azure, make, monkeypatch):
+    asked = "{0}/subscriptions?api-version=2022-12-01&$skiptoken=a%2Fb%3D%3D&x='(1),*~;+'".format(azure.url)
+    azure.fault("GET /subscriptions$", status=200, body={"value": [], "nextLink": asked})
+    client, sent = make(), []
+    send = client._transport.send
+    monkeypatch.setattr(
+        client._transport, "send", lambda method, url, *more, **options: (sent.append(url), send(method, url, *more, **options))[1]
+    )
+    assert list(client.items("/subscriptions", "2022-12-01")) and sent[-1] == asked
+
+
 @pytest.mark.parametrize("address", ["https://evil.example/x?sig=abc", "http://127.0.0.1/x?sig=abc"])
 def test_no_token_goes_where_a_next_link_leads_outside(azure, make, address):
     azure.fault("GET /subscriptions$", status=200, body={"value": [], "nextLink": address})
