@@ -77,11 +77,10 @@ class Journal:
             finally:
                 os.close(handle)
         except OSError as error:
-            raise errors.ConfigurationError(
-                "What is to be changed in Azure cannot be noted in {0} ({1}), so it is not changed.".format(
-                    self._path, error.strerror or error
-                )
-            ) from None
+            text = "What is to be changed in Azure cannot be noted in {0} ({1}), so it is not changed."
+            if entry.get("state") != "begun":
+                text = "What became of it could not be noted in {0} ({1}), where it stands as begun."
+            raise errors.ConfigurationError(text.format(self._path, error.strerror or error)) from None
 
 
 def noted(directory: str | None) -> list[dict[str, Any]]:

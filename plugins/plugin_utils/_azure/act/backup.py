@@ -219,8 +219,8 @@ def _schedule(jobs: Sequence[Job], policy: Mapping[str, Any] | None, now: dateti
     return Decision(reason=text.format(start.strftime("%Y-%m-%d %H:%M %Z")), waits=True)
 
 
-def send(client: Client, target: Target, id_: str, options: Options, run: Run) -> Answer:
-    """Start a backup: one request, with an id of its own, kept before it is sent."""
+def send(client: Client, target: Target, id_: str, options: Options, run: Run) -> tuple[Answer, list[str]]:
+    """Start a backup: one request, with an id of its own, kept before it is sent. Return the answer, and what could not be noted of it."""
     item = str(target.vm["backup"]["item_id"])
     now = run.now(client)
     expires = (now + timedelta(days=options.retention_days)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -228,5 +228,4 @@ def send(client: Client, target: Target, id_: str, options: Options, run: Run) -
     run.keep({**entry, "state": "begun"})
     body = {"properties": {"objectType": "IaasVMBackupRequest", "recoveryPointExpiryTimeInUTC": expires}}
     answer = client.write("POST", item + "/backup", BACKUP_VERSION, body, {"x-ms-client-request-id": id_})
-    run.keep({**entry, "state": "done"})
-    return answer
+    return answer, run.note({**entry, "state": "done"})

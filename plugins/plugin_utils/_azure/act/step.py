@@ -83,6 +83,14 @@ class Run:
     # Why a host may not be changed now, empty where it may: asked right before each write, since a run may outlast a maintenance window.
     closed: Callable[[str], str] = field(default=lambda host: "", repr=False)
 
+    def note(self, entry: Mapping[str, Any]) -> list[str]:
+        """Keep what became of a write; return a sentence where that fails. The write was sent, whether it is noted or not, so nothing is raised."""
+        try:
+            self.keep(entry)
+        except errors.AzureError as error:
+            return [str(error)]
+        return []
+
     def now(self, client: Client) -> datetime:
         """Return the time by Azure's clock, which the first answer of a client tells."""
         if client.clock_skew_s is None:
@@ -160,11 +168,12 @@ def _group(client: Client, step: Step, group: Sequence[Target], run: Run) -> lis
     if reason:
         text = "{0} Deferred: {1}. Run this again inside of it.".format(look.text, reason)
         return [outcome(step, target, text, deferred=True, outside=True) for target in group]
-    written = _written(client, step, group, look, run)
+    notes: list[str] = []
+    written = _written(client, step, group, look, run, notes)
     more = {"failed": written.failed, "proved": written.proved, "changed": bool(written.writes)}
     more["changes"] = [change(write) for write in written.writes]
     more["undo_point"] = look.undo if written.writes else None
-    return [outcome(step, target, written.text, **more) for target in group]
+    return [outcome(step, target, " ".join([written.text, *notes]), **more) for target in group]
 
 
 @dataclass(frozen=True)
@@ -179,11 +188,15 @@ class Written:
 
 @dataclass(frozen=True)
 class Sent:
-    """What was sent: writes that Azure took, and what went wrong. taken: the last of them was taken, and its operation is what went wrong."""
+    """What was sent: writes that Azure took, and what went wrong. taken: the last of them was taken, and its operation is what went wrong.
+
+    entry: what was kept of the write of which is not known whether it was done.
+    """
 
     writes: Sequence[Write] = ()
     trouble: errors.AzureError | None = None
     taken: bool = False
+    entry: Mapping[str, Any] | None = None
 
     @property
     def refused(self) -> bool:
@@ -194,11 +207,11 @@ def change(write: Write) -> dict[str, Any]:
     return {"resource": write.resource, "property": write.name, "old": write.old, "new": write.new}
 
 
-def _written(client: Client, step: Step, group: Sequence[Target], look: Look, run: Run) -> Written:
-    """Write what a look asks for, and look again."""
+def _written(client: Client, step: Step, group: Sequence[Target], look: Look, run: Run, notes: list[str]) -> Written:
+    """Write what a look asks for, and look again. notes gets what could not be noted."""
     first = look.text
     for round_ in range(ROUNDS):
-        sent = _sent(client, step, look, run)
+        sent = _sent(client, step, look, run, notes)
         trouble = sent.trouble
         if trouble is None or sent.writes or not _is_busy(trouble) or round_ + 1 == ROUNDS:
             break
@@ -211,7 +224,7 @@ def _written(client: Client, step: Step, group: Sequence[Target], look: Look, ru
             return Written("{0} Azure refused it, and nothing was changed: {1}{2}".format(first, trouble, _advice(trouble)), failed=True)
         names = ", ".join("{0} of {1}".format(write.name, write.resource) for write in sent.writes)
         return Written(
-            "{0} Written: {1}. Azure refused the rest: {2}{3}".format(first, names, trouble, _advice(trouble)), sent.writes, failed=True
+            "{0} Written: {1}. The rest was not: {2}{3}".format(first, names, trouble, _advice(trouble)), sent.writes, failed=True
         )
     seen = _proof(client, step, group, run, trouble is None)
     if trouble is None:
@@ -221,6 +234,8 @@ def _written(client: Client, step: Step, group: Sequence[Target], look: Look, ru
             "{0} Azure took it, but does not show it after {1:.0f} s. Run this again.".format(first, PROOF_S), look.writes, failed=True
         )
     if seen is not None and seen.seen:
+        if sent.entry is not None:
+            notes += run.note({**sent.entry, "state": "done"})
         return Written("{0} Azure shows it, though: {1}".format(first, trouble), look.writes, proved=True)
     if sent.taken and not isinstance(trouble, errors.OperationFailed):
         text = "{0} Azure took it, but what became of it is not known: {1} Run this again."
@@ -229,24 +244,31 @@ def _written(client: Client, step: Step, group: Sequence[Target], look: Look, ru
     return Written(text.format(first, trouble), sent.writes[:-1] if sent.taken else sent.writes, failed=True)
 
 
-def _sent(client: Client, step: Step, look: Look, run: Run) -> Sent:
-    """Send what a look asks for, one after the other, each kept before. An error of the operation is no refusal of the write."""
+def _sent(client: Client, step: Step, look: Look, run: Run, notes: list[str]) -> Sent:
+    """Send what a look asks for, one after the other, each kept before: what cannot be kept is not sent. An error of the operation is no refusal of
+    the write."""
     done: list[Write] = []
     for write in look.writes:
         entry = {"remedy": step.remedy, "at": values.iso(run.now(client)), **change(write)}
-        run.keep({**entry, "state": "begun"})
+        try:
+            run.keep({**entry, "state": "begun"})
+        except errors.AzureError as error:
+            if not done:
+                raise
+            return Sent(done, error)
         try:
             answer = client.write(write.method, write.path, write.version, write.body, write.headers)
         except errors.AzureError as error:
-            run.keep({**entry, "state": "refused" if is_refused(error) else "unknown"})
-            return Sent(done, error)
+            refused = is_refused(error)
+            notes += run.note({**entry, "state": "refused" if refused else "unknown"})
+            return Sent(done, error, entry=None if refused else entry)
         done.append(write)
         try:
             client.wait(answer, run.wait_s)
         except errors.AzureError as error:
-            run.keep({**entry, "state": "unknown"})
-            return Sent(done, error, taken=True)
-        run.keep({**entry, "state": "done"})
+            notes += run.note({**entry, "state": "unknown"})
+            return Sent(done, error, taken=True, entry=entry)
+        notes += run.note({**entry, "state": "done"})
     return Sent(done)
 
 

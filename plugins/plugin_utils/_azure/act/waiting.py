@@ -11,7 +11,7 @@ tells what ended.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -53,6 +53,8 @@ class Started:
     way: str = "list"
     result: dict[str, Any] | None = None
     doubt: str = ""
+    # What could not be noted of it.
+    notes: list[str] = field(default_factory=list)
 
 
 def made(target: Target, text: str, **more: Any) -> dict[str, Any]:
@@ -119,7 +121,10 @@ class Work:
             self._send(1 if first else self.options.parallel)
             first = False
             self._look()
-            self.closed += [one for one in self.open if one.result is not None]
+            for one in self.open:
+                if one.result is not None:
+                    one.result["text"] = " ".join([one.result["text"], *one.notes])
+                    self.closed.append(one)
             self.open = [one for one in self.open if one.result is None]
             if self.queue or self.open:
                 self.run.sleep(self.tick_s)
@@ -159,13 +164,13 @@ class Work:
     def _leave(self, vault: str, text: str) -> None:
         self.not_sent += [made(target, text, deferred=True) for target, _id in self.queue.pop(vault, [])]
 
-    def _one(self, work: tuple[Target, str]) -> Answer:
+    def _one(self, work: tuple[Target, str]) -> tuple[Answer, list[str]]:
         return backup_.send(self.client, work[0], work[1], self.options, self.run)
 
-    def _note(self, target: Target, id_: str, answer: Answer | errors.AzureError, at: float) -> None:
+    def _note(self, target: Target, id_: str, answer: tuple[Answer, list[str]] | errors.AzureError, at: float) -> None:
         started = Started(target, id_, at, self.run.now(self.client), next=at + self.find_s)
-        if isinstance(answer, Answer):
-            started.answer = answer
+        if not isinstance(answer, errors.AzureError):
+            started.answer, started.notes = answer
         elif not is_refused(answer):
             started.doubt = str(answer)
         elif answer.code == backup_.IN_PROGRESS:
@@ -173,9 +178,8 @@ class Work:
             return
         else:
             self.failures += 1
-            self.not_sent.append(
-                made(target, "Azure refused to start the backup, and nothing was changed: {0}".format(answer), failed=True)
-            )
+            who = "Azure refused to start the backup" if answer.status else "The backup was not started"
+            self.not_sent.append(made(target, "{0}, and nothing was changed: {1}".format(who, answer), failed=True))
             return
         self.open.append(started)
 

@@ -4,12 +4,14 @@
 """Remedies in Azure against the stand-in: in check mode, done, done again, and with everything that can go wrong in the middle."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from ansible_collections.vmbackup.azure.lab.arm import documents, tls
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm import errors
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.act import address, extension, machine, phases, security
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.act.step import Target, carry_out
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure_action import Journal
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._engine import evaluate
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings.azure_network import SERVICES
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import merged
@@ -470,3 +472,66 @@ def test_what_was_noted_last_says_whose_a_static_address_is(notes, ours):
     kept = [{"remedy": "azure.static_ip", "resource": "/nic", "property": name, **note} for note in made]
     others = [dict(entry, resource="/other", new="Static", state="done") for entry in kept]
     assert bool(address.to_take_back(others + kept, {"network": [interface]})) is ours
+
+
+def full(after):
+    """Return what keeps notes until the disk is full after so many."""
+    notes = []
+
+    def keep(entry):
+        if len(notes) == after:
+            raise errors.ConfigurationError("No room for the note {0}.".format(entry["state"]))
+        notes.append(entry)
+
+    return keep
+
+
+def test_a_write_whose_end_cannot_be_noted_is_reported_as_done():
+    with World() as world:
+        (entry,) = carry_out(world.client, address.StaticIp(), [kept_target(world)], replace(world.run(), keep=full(1)))
+        assert entry["changed"] and entry["proved"] and not entry["failed"] and entry["undo_point"]
+        assert entry["text"].endswith("No room for the note done.") and world.writes() == [("PUT", "vm0001-nic", 200)]
+
+
+def test_a_refusal_that_cannot_be_noted_stays_a_refusal():
+    with World() as world:
+        target = kept_target(world)
+        world.azure.fault("PUT .*-nic$", status=403, body={"error": {"code": "AuthorizationFailed", "message": "No."}})
+        (entry,) = carry_out(world.client, address.StaticIp(), [target], replace(world.run(), keep=full(1)))
+        assert entry["failed"] and not entry["changed"] and "Azure refused it" in entry["text"] and "note refused" in entry["text"]
+
+
+def test_what_cannot_be_noted_before_is_not_written():
+    with World() as world:
+        target = kept_target(world)
+        with pytest.raises(errors.ConfigurationError, match="note begun"):
+            carry_out(world.client, address.StaticIp(), [target], replace(world.run(), keep=full(0)))
+        assert world.writes() == []
+
+
+def test_what_was_written_before_the_disk_was_full_is_reported():
+    """Several rules go to one group, each with a note of its own."""
+    with World() as world:
+        denied(world)
+        targets = nsg_targets(world, "vm0001")
+        (entry,) = carry_out(world.client, security.NsgRule(), targets, replace(world.run(), keep=full(2)))
+        assert entry["changed"] and entry["failed"] and len(entry["changes"]) == len(world.writes()) == 1
+        assert "The rest was not: No room for the note begun." in entry["text"]
+
+
+def test_what_azure_shows_after_a_lost_answer_is_noted_as_done():
+    with World(polls=0) as world:
+        target = kept_target(world)
+        world.azure.fault("PUT .*-nic$", cut=True)
+        carry_out(world.client, address.StaticIp(), [target], world.run())
+        assert [entry["state"] for entry in world.kept] == ["begun", "unknown", "done"]
+
+
+@pytest.mark.parametrize(
+    "state, said", [("begun", "so it is not changed"), ("done", "could not be noted"), ("refused", "could not be noted")]
+)
+def test_the_journal_says_what_it_means_that_a_note_cannot_be_written(tmp_path, state, said):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.ConfigurationError, match=said) as caught:
+        Journal(str(tmp_path / "file" / "below"))({"state": state})
+    assert ("not changed" in str(caught.value)) is (state == "begun")

@@ -3,10 +3,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Backups on demand against the stand-in: each sent once, awaited within what an hour allows. Time is the stand-in's own."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from ansible_collections.vmbackup.azure.lab.arm import documents, tls
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm import errors
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.budget import LIMITS
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.act import backup, starts, waiting
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.act.backup import Options
@@ -323,3 +325,28 @@ def test_60_vms_are_looked_at_by_their_jobs():
         entries = back_up(world, parallel=60)
         assert {entry["backup"]["result"] for entry in entries} == {"snapshot taken"}
         assert len(world.azure.requests("GET .*/backupJobs/[^/]+$")) <= 120 and not [entry for entry in world.azure.log if entry[2] == 429]
+
+
+def test_a_backup_that_azure_took_is_awaited_though_its_note_cannot_be_written():
+    def keep(entry):
+        if entry["state"] != "begun":
+            raise errors.ConfigurationError(
+                "What became of it could not be noted in /r (No space left on device), where it stands as begun."
+            )
+
+    with World() as world:
+        (entry,) = waiting.back_up(world.client, world.targets("vm0001"), Options(), replace(world.run(), keep=keep))
+        assert entry["changed"] and not entry["failed"] and entry["backup"]["result"] == "snapshot taken"
+        assert entry["text"].endswith("No space left on device), where it stands as begun.") and len(posts(world)) == 1
+
+
+def test_a_backup_that_cannot_be_noted_is_not_started():
+    def keep(_entry):
+        raise errors.ConfigurationError(
+            "What is to be changed in Azure cannot be noted in /r (No space left on device), so it is not changed."
+        )
+
+    with World() as world:
+        (entry,) = waiting.back_up(world.client, world.targets("vm0001"), Options(), replace(world.run(), keep=keep))
+        assert entry["failed"] and not entry["changed"] and posts(world) == []
+        assert entry["text"].startswith("The backup was not started, and nothing was changed: What is to be changed")
