@@ -133,8 +133,10 @@ class ActionModule(ActionBase):
     def _decided(facts, vm, options, task_vars):
         """Return findings, remedies and note."""
         given = facts if vm is None else {"schema_version": 1, **facts, "azure": vm}
+        # A blank answer of a survey, or an alert without a code, hides what the inventory says by the same name.
+        code = options["error_code"] or (shown(vm)["error_code"] if vm else None)
         try:
-            findings = evaluate(given, options["thresholds"], options["error_code"], {name: options[name] for name in WISHES})
+            findings = evaluate(given, options["thresholds"], code, {name: options[name] for name in WISHES})
         except ValueError as error:
             raise AnsibleActionFail(str(error)) from error
         kind = (facts.get("system") or {}).get("kind")
@@ -153,6 +155,6 @@ class ActionModule(ActionBase):
         decided = {
             "findings": findings,
             "remedies": remedies,
-            "note": note_on_error_code(findings, options["error_code"], kind, guest="system" in facts, azure=vm is not None),
+            "note": note_on_error_code(findings, code, kind, guest="system" in facts, azure=vm is not None),
         }
         return decided if vm is None else untrusted({**decided, "azure": shown(vm)})

@@ -16,6 +16,7 @@ options:
     description:
       - Azure's code of the failed backup job, for example V(GuestAgentSnapshotTaskStatusError).
       - Findings that explain it come first. When none does, RV(note) says so, and where the code is answered.
+      - Where it is not given, or blank, it is the code that Azure has of the VM's failed backup, if O(azure) is true and the inventory knows it.
     type: str
   azure:
     description:

@@ -77,6 +77,16 @@ def test_each_guest_has_its_own_code_and_azures_findings_beside_its_own(on_each_
     assert "azure_agent_not_ready" in ids(hosts["vm0000"]) and "azure_agent_not_ready" not in ids(hosts["vm0001"])
 
 
+@pytest.mark.parametrize("given", ["", None])
+def test_a_blank_code_does_not_hide_the_code_of_the_host(program, given):
+    """AWX sends a question that was not answered, and the rulebook an alert without a code."""
+    hosts, _report, done = diagnose(
+        program, "-e", json.dumps({"vmbackup_error_code": given, "vmbackup_guests": False}), "--limit", "vm0000"
+    )
+    explaining = [finding["codes"] for finding in hosts["vm0000"]["findings"] if finding["explains_error_code"]]
+    assert explaining and all("UserErrorGuestAgentStatusUnavailable" in codes for codes in explaining), done.stdout
+
+
 def test_a_deallocated_vm_is_not_contacted_and_says_when_azure_was_asked(program, azure):
     azure.fleet.live[vm(azure, 1)["id"].lower()]["power"] = "deallocated"
     hosts, report, done = diagnose(program, "--limit", "vm0001", compose=CLOSED)
