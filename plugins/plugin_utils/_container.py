@@ -72,22 +72,32 @@ class Container:
         self._query = parts.query
         self._sleep = sleep
         try:
-            self._transport = Transport(environ=environ)
+            self._transport = Transport(environ=environ, ca_option="REQUESTS_CA_BUNDLE")
         except AzureError as error:
             raise ContainerError(str(error)) from None
 
     def put(self, name: str, content: bytes, content_type: str) -> str:
         """Store a blob, over one of the same name, and return its address without the signature.
 
-        It is sent again after a failure of the service or a lost answer, since the same content under the same name does no harm.
+        It is sent again after a failure of the service or a lost answer, since the same content under the same name does no harm. What is there after
+        that may be this blob or an older one, so it is read.
 
         :raises ContainerError: when it is not stored, or not known to be.
         """
         headers = {"x-ms-blob-type": "BlockBlob", "Content-Type": content_type, "Content-Length": str(len(content))}
         answer, repeated = self._send("PUT", quote(name), {}, headers, content)
-        if answer.status != 201 and not (repeated and _code(answer) == "UnauthorizedBlobOverwrite"):
+        if answer.status != 201 and not (repeated and _code(answer) == "UnauthorizedBlobOverwrite" and self._holds(name, content)):
             raise self._refused("store {0}".format(name), answer)
         return "{0}/{1}".format(self.address, quote(name))
+
+    def _holds(self, name: str, content: bytes) -> bool:
+        """Say whether a blob is the one that was sent before the answer was lost."""
+        try:
+            return self.get(name) == content
+        except ContainerError as error:
+            raise ContainerError(
+                "Whether {0} was stored is not known: the service failed, and then a report of that name was there. {1}".format(name, error)
+            ) from None
 
     def names(self, pattern: str) -> list[str]:
         """Return the names of blobs that a pattern such as ``vmbackup-12-*.json`` matches.
@@ -131,7 +141,8 @@ class Container:
         lost = False
         for pause in (*PAUSES_S, None):
             try:
-                answer = self._transport.send(method, url, headers, body)
+                # On a new connection: a kept one that was closed meanwhile is sent on again without a word, and the first may have arrived.
+                answer = self._transport.send(method, url, headers, body, fresh=body is not None)
                 if pause is None or (answer.status != 429 and answer.status < 500):
                     return answer, lost
                 lost = lost or answer.status >= 500

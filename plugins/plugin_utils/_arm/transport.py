@@ -76,9 +76,17 @@ def find_proxy(host: str, environ: Mapping[str, str]) -> Proxy | None:
 class Transport:
     """A pool of connections that threads share: at most CONNECTIONS at once to one host."""
 
-    def __init__(self, *, ca_file: str | None = None, environ: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        *,
+        ca_file: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+        ca_option: str = "ca_file",
+    ) -> None:
+        """ca_option: what a user names the file of a CA in, for the sentence that recommends it."""
         self._environ = os.environ if environ is None else environ
-        self._timeout_s = timeout_s
+        self._timeout_s, self._ca_option = timeout_s, ca_option
         self._ca_file = find_ca_file(ca_file, self._environ)
         try:
             self._context = ssl.create_default_context(cafile=self._ca_file)
@@ -137,7 +145,7 @@ class Transport:
             connection.connect()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise _explain(error, host, proxy) from None
+            raise _explain(error, host, proxy, self._ca_option) from None
         return connection
 
     def _exchange(
@@ -160,7 +168,7 @@ class Transport:
                 content = gzip.decompress(content)
         except (OSError, http.client.HTTPException, EOFError, zlib.error) as error:
             connection.close()
-            raise _explain(error, key[0], None) from None
+            raise _explain(error, key[0], None, self._ca_option) from None
         except BaseException:
             connection.close()
             raise
@@ -172,7 +180,7 @@ class Transport:
         return Answer(response.status, names, content)
 
 
-def _explain(error: Exception, host: str, proxy: Proxy | None) -> TransportError:
+def _explain(error: Exception, host: str, proxy: Proxy | None, ca_option: str = "ca_file") -> TransportError:
     """Return what a failure below HTTP means, in one sentence."""
     way = "{0} through the proxy {1}:{2}".format(host, proxy.host, proxy.port) if proxy else host
     reason = one_line(getattr(error, "strerror", None) or error or type(error).__name__, 200)
@@ -183,10 +191,8 @@ def _explain(error: Exception, host: str, proxy: Proxy | None) -> TransportError
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = getattr(error, "verify_message", "") or reason
-        text = "The certificate of {0} is not trusted: {1}. If a proxy or an own CA signs it, name the CA's file in ca_file.".format(
-            way, reason
-        )
-        return TransportError(text, kind="tls")
+        text = "The certificate of {0} is not trusted: {1}. If a proxy or an own CA signs it, name the CA's file in {2}."
+        return TransportError(text.format(way, reason, ca_option), kind="tls")
     if isinstance(error, (ssl.SSLEOFError, ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead, EOFError)):
         if isinstance(error, ConnectionRefusedError):
             return TransportError(

@@ -3,6 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Addresses of containers, and what is sent again. The rest is shown against Azurite, in tests/unit/fleet."""
 
+import ssl
+
 import pytest
 from ansible_collections.vmbackup.azure.plugins.plugin_utils import _container
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.errors import TransportError
@@ -19,7 +21,8 @@ def answered(monkeypatch):
         left, sent, pauses = list(answers), [], []
         container = _container.Container(URL, environ={}, sleep=pauses.append)
 
-        def send(method, url, headers, body=None):
+        def send(method, url, headers, body=None, *, fresh=False):
+            assert fresh is (method == "PUT"), "a write on a kept connection may go out twice"
             sent.append((method, url, body))
             answer = left.pop(0)
             if isinstance(answer, Exception):
@@ -32,8 +35,8 @@ def answered(monkeypatch):
     return make
 
 
-def answer(status, code=""):
-    return Answer(status, {"x-ms-error-code": code} if code else {}, b"")
+def answer(status, code="", body=b""):
+    return Answer(status, {"x-ms-error-code": code} if code else {}, body)
 
 
 LOST = TransportError("The connection to reports.blob.core.windows.net was reset.", kind="reset")
@@ -77,10 +80,38 @@ def test_it_is_sent_again_after_a_failure_of_the_service(answered, first):
     assert len(sent) == 2 and pauses == [1.0]
 
 
-@pytest.mark.parametrize("first", [answer(500), LOST])
-def test_a_blob_that_is_there_after_a_lost_answer_is_the_one_that_was_sent(answered, first):
-    container, _sent, _pauses = answered(first, answer(403, "UnauthorizedBlobOverwrite"))
+THERE = answer(403, "UnauthorizedBlobOverwrite")
+
+
+@pytest.mark.parametrize("first", [answer(500), answer(503), LOST])
+def test_a_blob_that_is_there_after_a_lost_answer_is_read(answered, first):
+    container, sent, _pauses = answered(first, THERE, answer(200, body=b"{}"))
     assert container.put("a.json", b"{}", "application/json").endswith("/a.json")
+    assert [method for method, _url, _body in sent] == ["PUT", "PUT", "GET"]
+
+
+@pytest.mark.parametrize("first", [answer(503), LOST])
+def test_an_older_blob_that_is_there_after_a_lost_answer_is_not_called_stored(answered, first):
+    container, _sent, _pauses = answered(first, THERE, answer(200, body=b"older"))
+    with pytest.raises(_container.ContainerError, match="Could not store a.json in .*: HTTP 403 .* a report of that name is there"):
+        container.put("a.json", b"{}", "application/json")
+
+
+def test_a_blob_that_may_not_be_read_after_a_lost_answer_is_not_known_to_be_stored(answered):
+    container, _sent, _pauses = answered(LOST, THERE, answer(403, "AuthorizationPermissionMismatch"))
+    with pytest.raises(_container.ContainerError, match="Whether a.json was stored is not known: .* Could not read a.json"):
+        container.put("a.json", b"{}", "application/json")
+
+
+def test_a_certificate_of_another_ca_names_what_can_be_set_here(monkeypatch):
+    container = _container.Container(URL, environ={}, sleep=lambda _seconds: None)
+
+    def connect(_connection):
+        raise ssl.SSLCertVerificationError(1, "self-signed certificate")
+
+    monkeypatch.setattr("http.client.HTTPSConnection.connect", connect)
+    with pytest.raises(_container.ContainerError, match="name the CA's file in REQUESTS_CA_BUNDLE.$"):
+        container.put("a.json", b"{}", "application/json")
 
 
 def test_a_blob_that_was_there_before_is_not(answered):
