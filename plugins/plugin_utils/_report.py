@@ -143,7 +143,7 @@ def _next(
     if remedy not in BY_NAME:
         return "left", "There is no automatic repair for this yet. {0}".format(action), None
     if answers.get(remedy, {}).get("never"):
-        return "left", "Not repaired, since vmbackup_never names {0}. {1}".format(remedy, action), None
+        return "left", "Not repaired, since vmbackup_never or vmbackup_never_too names {0}. {1}".format(remedy, action), None
     if answers.get(remedy, {}).get("not_approved"):
         return (
             "left",

@@ -149,7 +149,7 @@ def why_not(one: Member, which: str, check: bool) -> str | None:
     if which == "none" or "failed" not in (one.vm.get("states") or []) or one.vm.get("exists") is False or not one.vm.get("backup"):
         return ""
     if backup.REMEDY in one.never:
-        return "Not backed up, since vmbackup_never names {0}.".format(backup.REMEDY)
+        return "Not backed up, since vmbackup_never or vmbackup_never_too names {0}.".format(backup.REMEDY)
     planned = {id_ for entry in one.planned() for id_ in entry.get("findings") or []} if check else set()
     repaired = any(action.get("changed") and not action.get("failed") for action in one.actions) or bool(planned)
     if which == "repaired" and not repaired:
