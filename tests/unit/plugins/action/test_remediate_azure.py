@@ -127,11 +127,12 @@ def test_never_and_the_switches(program, azure):
     hosts, _report, _done = remediate(program, *ONLY, "-e", never, "-e", "vmbackup_backup=all")
     assert writes(azure) == [] and "vmbackup_never" in did(hosts[BROKEN], "azure.backup_now")[0]["text"]
     # The template "back up now" of AWX: what a group says stands, whatever the extra variables are.
-    (program.directory / "group_vars" / "backup_failed.yml").write_text(json.dumps({"vmbackup_never": ["azure.backup_now"]}))
-    too = json.dumps({"vmbackup_never_too": ["azure.reapply"]})
-    hosts, _report, _done = remediate(program, *ONLY, "-e", too, "-e", "vmbackup_backup=all")
-    assert writes(azure) == [] and "vmbackup_never" in did(hosts[BROKEN], "azure.backup_now")[0]["text"]
-    assert next(f for f in hosts[BROKEN]["findings"] if f["id"] == "azure_provisioning_failed")["state"] == "left"
+    for own, too in (("azure.backup_now", "azure.reapply"), ("azure.reapply", "azure.backup_now")):
+        (program.directory / "group_vars" / "backup_failed.yml").write_text(json.dumps({"vmbackup_never": [own]}))
+        more = json.dumps({"vmbackup_never_too": [too]})
+        hosts, _report, _done = remediate(program, *ONLY, "-e", more, "-e", "vmbackup_backup=all")
+        assert writes(azure) == [] and "vmbackup_never" in did(hosts[BROKEN], "azure.backup_now")[0]["text"]
+        assert next(f for f in hosts[BROKEN]["findings"] if f["id"] == "azure_provisioning_failed")["state"] == "left"
     remediate(program, *ONLY, "-e", "vmbackup_azure_steps=false")
     remediate(program, *ONLY, "--tags", "agent")
     assert writes(azure) == []
