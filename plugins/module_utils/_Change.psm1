@@ -458,7 +458,7 @@ function Invoke-Plan($Module, $Plan, $Guard) {
     $Module.ExitJson()
 }
 
-function Invoke-LockedChange($Module, $Changes, $Guard) {
+function Invoke-LockedChange($Module, $Changes, $Guard, $Earlier) {
     <#
     .SYNOPSIS
     Looks, and writes what is not as it is wanted. Ends the module.
@@ -468,13 +468,23 @@ function Invoke-LockedChange($Module, $Changes, $Guard) {
     List of @{ item; wanted; expect }.
     .PARAMETER Guard
     What a guarded change adds, $null without.
+    .PARAMETER Earlier
+    Looks for an earlier change that is not confirmed, $null for nothing.
     #>
     try {
         $plan = @(Get-Plan $Changes $Guard)
         $unexpected = @($plan | ForEach-Object { Find-Unexpected $_ })
         if (-not $unexpected.Count) { Set-PlanResult $Module $plan }
     } catch { $Module.FailJson("Could not look at the present state: $(Get-Cause $_) Nothing was changed.", $_) }
+    # What is found may be a change that is still taken back: a connection that broke has the module run twice, for example.
+    $look = {
+        param([bool]$Quiet)
+        if ($null -eq $Earlier -or $Module.CheckMode) { return }
+        try { & $Earlier $Quiet } catch { $Module.FailJson("$(Get-Cause $_) Nothing was changed.", $_) }
+        if ($Module.Result['deferred'] -or $Module.Result['token']) { $Module.ExitJson() }
+    }
     if ($unexpected.Count) {
+        & $look $false
         # A snapshot starts and stops services itself.
         Exit-DuringSnapshot $Module
         $more = ''
@@ -483,9 +493,9 @@ function Invoke-LockedChange($Module, $Changes, $Guard) {
     }
     if ($Module.CheckMode) { $Module.ExitJson() }
     # A list of routes alone waits for nobody, nor do routes that are in force already.
-    if ($null -ne $Guard -and -not @($plan | Where-Object { $null -ne $_['first'] -and -not $_['in_force'] }).Count) {
-        try { & $Guard['resume'] } catch { $Module.FailJson("$(Get-Cause $_) Nothing was changed.", $_) }
-        if ($Module.Result['token']) { $Module.ExitJson() }
+    $quiet = -not @($plan | Where-Object { $null -ne $_['first'] -and -not $_['in_force'] }).Count
+    & $look $quiet
+    if ($null -ne $Guard -and $quiet) {
         $Guard = $null
         foreach ($entry in $plan) { $entry['first'] = $entry['wanted'] }
     }
@@ -494,7 +504,7 @@ function Invoke-LockedChange($Module, $Changes, $Guard) {
     Invoke-Plan $Module $plan $Guard
 }
 
-function Invoke-Change($Module, $Changes, $Guard = $null) {
+function Invoke-Change($Module, $Changes, $Guard = $null, $Earlier = $null) {
     <#
     .SYNOPSIS
     Makes changes under the guest's lock. Ends the module.
@@ -503,12 +513,14 @@ function Invoke-Change($Module, $Changes, $Guard = $null) {
     .PARAMETER Changes
     List of @{ item; wanted; expect }; expect only where the caller gave it.
     .PARAMETER Guard
-    What a guarded change adds, see _Guard.
+    What a guarded change adds, see _Confirm.
+    .PARAMETER Earlier
+    Looks for an earlier change that is not confirmed, see _Confirm.
     #>
     $remedy = $Module.Params['undo']
     if ($remedy -and $remedy -notmatch '^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?$') { $Module.FailJson("undo is the name of a repair such as agent.service, not '$remedy'. Nothing was changed.") }
     if ([int]$Module.Params['keep_days'] -lt 0) { $Module.FailJson('keep_days must not be negative. Nothing was changed.') }
-    Use-GuestLock $Module { Invoke-LockedChange $Module $Changes $Guard }
+    Use-GuestLock $Module { Invoke-LockedChange $Module $Changes $Guard $Earlier }
 }
 
 Export-ModuleMember -Function Clear-Cache, Get-Expected, Get-Kind, Get-KindName, Get-Label, Get-StatePart, Get-Text, Get-WriterOption, Initialize-Result,

@@ -110,22 +110,32 @@ function Test-Guard([string]$Token) {
     } catch [System.IO.FileNotFoundException] { return $false } catch { return $true }
 }
 
-function Get-WaitingGuard([string]$Remedy) {
+function Get-RemedyName([string]$Token) {
     <#
     .SYNOPSIS
-    The changes that wait for a confirmation, oldest first, as @{ token; alive }. Alive: whether their guard is.
-    .PARAMETER Remedy
-    Name of the repair; all of them without.
+    The name of the repair that made a change.
+    .PARAMETER Token
+    Name of the change.
+    #>
+    $Token -replace '^[0-9TZ]+-' -replace '-\d+$'
+}
+
+function Get-WaitingGuard {
+    <#
+    .SYNOPSIS
+    The changes that wait for a confirmation or are being taken back, oldest first, as @{ token; remedy; armed; alive }. Armed: whether they still can
+    be confirmed. Alive: whether their guard is; one that was ended by force puts nothing back.
     #>
     $folder = Get-GuardFolder
     if (-not [System.IO.Directory]::Exists($folder)) { return }
     Assert-Trusted $folder
-    $name = '*.log'
-    if ($Remedy) { $name = "*-$Remedy*.log" }
-    foreach ($file in @([System.IO.Directory]::GetFiles($folder, $name) | Sort-Object)) {
+    foreach ($file in @([System.IO.Directory]::GetFiles($folder, '*.log') | Sort-Object)) {
         Assert-Trusted $file
         $token = [System.IO.Path]::GetFileNameWithoutExtension($file)
-        if ("$(Get-GuardEnd $token)" -match ' armed as process \d+$') { @{ token = $token; alive = Test-Guard $token } }
+        $alive = Test-Guard $token
+        $end = "$(Get-GuardEnd $token)"
+        $armed = $end -match ' armed as process \d+$'
+        if ($armed -or ($alive -and $end -notmatch ' (?:confirmed|dropped)$')) { @{ token = $token; remedy = Get-RemedyName $token; armed = $armed; alive = $alive } }
     }
 }
 
@@ -509,5 +519,5 @@ function Stop-Guard($Point) {
     Remove-Home
 }
 
-Export-ModuleMember -Function Get-GuardEnd, Get-GuardFolder, Get-GuardPath, Get-GuardScript, Get-WaitingGuard, Invoke-Guard, Remove-GuardFile, Remove-GuardTask,
+Export-ModuleMember -Function Get-GuardEnd, Get-GuardFolder, Get-GuardPath, Get-GuardScript, Get-RemedyName, Get-WaitingGuard, Invoke-Guard, Remove-GuardFile, Remove-GuardTask,
 Set-GuardSign, Start-Guard, Stop-Guard, Test-Guard, Test-GuardPath
