@@ -419,13 +419,18 @@ function Stop-Plan($Module, $Run, $Problem) {
     #>
     $failed = @(Undo-Plan $Run['done'] $Run['notes'])
     $text = Get-Cause $Problem
+    $again = ''
     if ($null -ne $Run['point']) {
-        if ($null -ne $Run['guard']) { try { & $Run['guard']['stop'] $Run['point'] } catch { $text += " $(Get-Cause $_)" } }
+        if ($null -ne $Run['guard']) {
+            # With something left the guard is the way back: the guest may be cut off by now.
+            if ($failed.Count) { $again = ' The guest tries again by itself.' }
+            try { & $Run['guard'][@{ $true = 'keep'; $false = 'stop' }[$failed.Count -gt 0]] $Run['point'] } catch { $text += " $(Get-Cause $_)" }
+        }
         if (-not $failed.Count) { Remove-UndoPoint $Run['point'] }
     }
     $Module.Result['changed'] = $failed.Count -gt 0
     $Module.Result['changes'] = @()
-    if ($failed.Count) { $Module.FailJson("$text What had been changed before could not be put back: $($failed -join ' ')", $Problem) }
+    if ($failed.Count) { $Module.FailJson("$text What had been changed before could not be put back: $($failed -join ' ')$again", $Problem) }
     if ($Run['done'].Count) { $Module.FailJson("$text All that this call had changed was put back.", $Problem) }
     $Module.FailJson($text, $Problem)
 }

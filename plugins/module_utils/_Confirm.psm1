@@ -172,7 +172,11 @@ function Find-Earlier($Module, [bool]$Quiet) {
     $own = @($waiting | Where-Object { $_['armed'] -and $_['remedy'] -eq $Module.Params['undo'] })
     $alive = @($waiting | Where-Object { $_['alive'] })
     if ($Quiet -and $Module.Params['confirm_s'] -gt 0 -and $own.Count -and ($own[-1]['alive'] -or -not $alive.Count)) { Resume-Change $Module $own[-1]['token'] }
-    if (-not $alive.Count -or $Module.Result['token']) { return }
+    if ($Module.Result['token']) { return }
+    if (-not $alive.Count) {
+        if ($Quiet) { Remove-StaleGuard $Module.Params['undo'] }
+        return
+    }
     $what = 'is being taken back'
     if ($alive[0]['armed']) { $what = 'waits for its confirmation' }
     Set-Deferred $Module "the change of $($alive[0]['remedy']) $what"
@@ -210,6 +214,7 @@ function Invoke-GuardedChange($Module, $Changes) {
         first = { param($Item, $Wanted) Get-FirstState $Item $Wanted }
         start = { param($Point) Start-Guard $Point $seconds }
         stop = { param($Point) Stop-Guard $Point }
+        keep = { param($Point) foreach ($sign in 'failed', 'finished') { Set-GuardSign $Point['id'] $sign } }
         finish = { param($Point) Set-GuardSign $Point['id'] 'finished'; $Module.Result['token'] = $Point['id'] }
     } $earlier
 }

@@ -4,6 +4,7 @@
 
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Change
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Text
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._UndoStore
 
 # What undo and the guard take back.
 Set-StrictMode -Version 2.0
@@ -78,16 +79,43 @@ function Get-FormerState($State, $Chain, [bool]$Force) {
     return @{ target = $target; left = $left }
 }
 
-function Restore-UndoPoint($Point, [switch]$Standing) {
+function Get-Target($Item, $State, [bool]$Standing, [bool]$Careful) {
     <#
     .SYNOPSIS
-    Puts the items of one undo point back, last first; returns what could not be.
+    What a guard writes: @{ target; left }, the target $null for nothing.
+    .PARAMETER Item
+    The item.
+    .PARAMETER State
+    Its present state.
+    .PARAMETER Standing
+    Only what still is as it was written.
+    .PARAMETER Careful
+    Whether to ask the kind.
+    #>
+    $found = @{ target = $Item['before']; left = @() }
+    if ($Standing) { $found = Get-FormerState $State @($Item) $false }
+    $veto = (Get-Kind $Item)['veto']
+    if ($null -eq $found['target'] -or (Test-Same $Item $State $found['target']) -or -not $Careful -or -not $veto) { return $found }
+    $why = & $veto $Item $found['target']
+    if (-not $why) { return $found }
+    return @{ target = $null; left = @("$(Get-Label $Item): $why") }
+}
+
+function Restore-UndoPoint($Point, [switch]$Standing, [switch]$Careful, [System.Collections.IDictionary]$Begun = @{}) {
+    <#
+    .SYNOPSIS
+    Puts the items of one undo point back, last first: @{ failed; left }, what could not be and what was left, as sentences.
     .PARAMETER Point
     The undo point.
     .PARAMETER Standing
     Only what still is as it was written.
+    .PARAMETER Careful
+    Not what its kind says must not come back: time has passed.
+    .PARAMETER Begun
+    What an earlier call began to write, which is written in any case; kept up to date.
     #>
     $failed = @()
+    $left = @()
     $notes = New-Object System.Collections.ArrayList
     $items = @($Point['items'])
     Clear-Cache $true
@@ -97,15 +125,20 @@ function Restore-UndoPoint($Point, [switch]$Standing) {
         try {
             if (-not (Get-Kind $item)['write']) { continue }
             $state = Read-State $item
-            $target = $item['before']
-            if ($Standing) { $target = (Get-FormerState $state @($item) $false)['target'] }
+            $name = Get-Identity $item
+            if ($Begun.Contains($name)) { $target = $Begun[$name] } else {
+                $found = Get-Target $item $state $Standing $Careful
+                $left += @($found['left'])
+                $target = $found['target']
+            }
             if ($null -eq $target -or (Test-Same $item $state $target)) { continue }
+            $Begun[$name] = $target
             Write-State $item $target $notes
             $steps += @{ item = $item; target = $target }
         } catch { $failed += "$(Get-Label $item): $(Get-Cause $_)" }
     }
     if (-not $failed.Count) { $failed = @(Get-Unrestored $steps | Where-Object { $null -ne $_ } | ForEach-Object { "$(Get-Label $_): is not as it was." }) }
-    return $failed
+    return @{ failed = @($failed); left = @($left | Where-Object { $_ }) }
 }
 
 function Get-Unrestored($Steps) {
