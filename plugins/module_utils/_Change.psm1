@@ -19,6 +19,8 @@
 #   parts       the parts that are expected and taken back on their own: name -> names in the state; default: all of it at once
 #   former      state, chain -> the state that undo brings back, for a kind that works that out itself
 #   veto        item, state -> why undo must not bring it back
+#   gone        item -> whether that is gone which it is a setting of
+#   stores      names in the state that are written apart from each other, and may be somebody else's
 #   first       wanted -> what is written before anybody confirmed it, $null for nothing; default: all of it
 #   clear       interfaces -> has what is cached read again
 # and marks: brief, silent, settles, comes_first, comes_back_otherwise, comes_with_a_package, must_stand, outlasts_restart.

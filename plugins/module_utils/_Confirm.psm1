@@ -30,6 +30,7 @@ function Complete-Point($Point) {
     foreach ($item in $waiting) {
         $first = @($item['written'] | Where-Object { $null -ne $_ })
         if ((Get-Kind $item)['must_stand'] -and $first.Count -and -not (Test-Same $item (Read-State $item) $first[-1])) {
+            Close-Point $Point
             throw "The change '$($Point['id'])' does not stand any more ($(Get-Label $item)): the guest was restarted since, or somebody changed it. Nothing of it is kept. Run the repair again."
         }
     }

@@ -225,7 +225,7 @@ $kind['write'] = {
 & (Get-Own '_Change') { param($Kind) $script:Kinds['registry'] = $Kind } $kind
 $module = New-FakeModule @{ undo = 'connectivity.proxy'; keep_days = 90; confirm_s = 2; confirm = $null } $false
 $module | Add-Member -Force ScriptMethod FailJson {
-    $point = @(Get-UndoPoint)[0]
+    $point = @(Get-UndoPoint)[-1]
     # As the end of the module does.
     [System.Threading.Mutex]::OpenExisting('Global\vmbackup.azure').ReleaseMutex()
     for ($try = 0; $try -lt 200 -and "$(Get-GuardEnd $point['id'])" -notmatch ' (put back|dropped)'; $try++) { [System.Threading.Thread]::Sleep(100) }
@@ -265,8 +265,13 @@ foreach ($undo in 'snapshot.dhcp', 'connectivity.proxy') {
     Show-Earlier 'found' 0 $undo $true
     "waits for ${undo}: $(Test-GuardPath $point['id'] 'ps1')"
 }
-Remove-GuardFile $point['id']
-Remove-UndoPoint $point
+# A call of another repair cannot read what that one wrote.
+[void](Initialize-Home 'guard')
+$other = Save-UndoPoint 'snapshot.dhcp' @(@{ kind = 'dhcp'; index = 2; before = @{ enabled = $false }; written = @() }) 90
+& (Get-Own '_Guard') { param($Token) Remove-Guard $Token } $other['id']
+"other: [$((Get-UndoPoint $other['id'])['undone_at'])]"
+foreach ($each in $other, $point) { Remove-UndoPoint $each }
+"left: [$(@(Get-UndoPoint).Count)]"
 """
     )
     lines = engine(["_Confirm", "_KindRegistry"], script)[1]
@@ -274,6 +279,7 @@ Remove-UndoPoint $point
     assert said["after 2"].startswith("=half False ") and said["after 2"].endswith(", so it stays"), lines
     assert said["after 0"].startswith("=old False ") and said["after 0"].endswith(" put back"), lines
     assert "waits for snapshot.dhcp: True" in lines and "waits for connectivity.proxy: False" in lines, lines
+    assert "other: []" in lines and "left: [0]" in lines, lines
 
 
 def test_a_guard_runs_where_a_policy_allows_signed_files_only(engine):

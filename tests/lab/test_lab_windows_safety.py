@@ -127,6 +127,8 @@ def test_a_confirmation_after_a_restart_keeps_no_route(lab):
     restart(lab)
     late, said = call(lab, "win_routes", confirm=result["token"])
     assert late.get("failed") and "does not stand any more" in late["msg"], said
+    point = json.loads(lab.shell("w04", "cat {0}/undo/{1}.json".format(HOME, result["token"])))
+    assert point["undone_at"], "it must not take away later what somebody sets"
     assert routes(lab, "Active") == before and not routes(lab, "Persistent")
 
 
