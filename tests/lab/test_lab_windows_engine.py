@@ -430,7 +430,7 @@ def status(code, ago_s, inner=None):
             inner
         )
     return r"""
-$at = (Get-Date).ToUniversalTime().AddSeconds(-%d).ToString('s') + 'Z'
+$at = (Get-Date).ToUniversalTime().AddSeconds(-1 * %d).ToString('s') + 'Z'
 $status = @{ status = 'transitioning'; code = %s; substatus = @(@{ name = %s; status = 'x' }) }
 $text = '[' + (ConvertTo-Json @{ version = '1.0'; timestampUTC = $at; status = $status } -Depth 6 -Compress) + ']'
 """ % (ago_s, code, name)
@@ -462,13 +462,17 @@ SNAPSHOTS = {
     "nothing": ("", RESTS),
     "runs": (status(4, 590) + plant(NEW + "10.status", 590), RUNS),
     "a text": (status("'4'", 590) + plant(NEW + "10.status", 590), RUNS),
+    "an old file": (status(4, 60) + plant(NEW + "10.status", 620), RESTS),
+    "an old time": (status(4, 620) + plant(NEW + "10.status", 60), RESTS),
+    "of the future": (status(4, -3600) + plant(NEW + "10.status", -3600), RESTS),
+    "a clock that was corrected": (status(4, -3600) + plant(NEW + "10.status", 60), RUNS),
     "old": (status(4, 620) + plant(NEW + "10.status", 620), RESTS),
     "done": (status(1, 5) + plant(NEW + "10.status", 5), RESTS),
     "an older version": (status(4, 60) + plant(OLD + "11.status", 60) + DONE, RESTS),
     "an older number": (status(4, 60) + plant(NEW + "9.status", 60) + DONE, RESTS),
     "the inner status runs": (status(1, 60, inner=4) + plant(NEW + "10.status", 60), RUNS),
     "the inner status is done": (status(4, 60, inner=1) + plant(NEW + "10.status", 60), RESTS),
-    "the inner time": (status(4, 900, inner=4) + plant(NEW + "10.status", 900), RUNS),
+    "the inner time": (status(4, 900, inner=4) + plant(NEW + "10.status", 60), RUNS),
     "a mark and NUL bytes": (status(4, 60) + plant(NEW + "10.status", 60, '("$([char]0xfeff)$text$([char]0)$([char]0)")'), RUNS),
     "half written": (plant(NEW + "10.status", 60, """'[{"status"'"""), RESTS),
     "being written": (plant(NEW + "10.status", 3, """'[{"status"'"""), BEGINS),
