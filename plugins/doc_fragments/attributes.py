@@ -186,7 +186,8 @@ options:
       - Seconds within which the change has to be confirmed, by O(verify) or by a second call with O(confirm). Otherwise a process of the guest
         puts the former state back by itself, which brings back a guest that was cut off. It writes to a file below C(C:\ProgramData\vmbackup_azure\guard).
       - The process is started before the change. When it does not start, nothing is changed. A restart of the guest ends it; the notes say what
-        brings the former state back then.
+        brings the former state back then. What somebody else changes meanwhile is left.
+      - Until then every other change of this kind is deferred on this guest.
       - V(0) is without such a net. Needs O(undo).
     type: int
     default: 0

@@ -19,6 +19,8 @@
 #   parts       the parts that are expected and taken back on their own: name -> names in the state; default: all of it at once
 #   former      state, chain -> the state that undo brings back, for a kind that works that out itself
 #   veto        item, state -> why undo must not bring it back
+#   gone        item -> whether that is gone which it is a setting of
+#   stores      names in the state that are written apart from each other, and may be somebody else's
 #   first       wanted -> what is written before anybody confirmed it, $null for nothing; default: all of it
 #   clear       interfaces -> has what is cached read again
 # and marks: brief, silent, settles, comes_first, comes_back_otherwise, comes_with_a_package, must_stand, outlasts_restart.
@@ -419,13 +421,18 @@ function Stop-Plan($Module, $Run, $Problem) {
     #>
     $failed = @(Undo-Plan $Run['done'] $Run['notes'])
     $text = Get-Cause $Problem
+    $again = ''
     if ($null -ne $Run['point']) {
-        if ($null -ne $Run['guard']) { try { & $Run['guard']['stop'] $Run['point'] } catch { $text += " $(Get-Cause $_)" } }
+        if ($null -ne $Run['guard']) {
+            # With something left the guard is the way back: the guest may be cut off by now.
+            if ($failed.Count) { $again = ' The guest tries again by itself.' }
+            try { & $Run['guard'][@{ $true = 'keep'; $false = 'stop' }[$failed.Count -gt 0]] $Run['point'] } catch { $text += " $(Get-Cause $_)" }
+        }
         if (-not $failed.Count) { Remove-UndoPoint $Run['point'] }
     }
     $Module.Result['changed'] = $failed.Count -gt 0
     $Module.Result['changes'] = @()
-    if ($failed.Count) { $Module.FailJson("$text What had been changed before could not be put back: $($failed -join ' ')", $Problem) }
+    if ($failed.Count) { $Module.FailJson("$text What had been changed before could not be put back: $($failed -join ' ')$again", $Problem) }
     if ($Run['done'].Count) { $Module.FailJson("$text All that this call had changed was put back.", $Problem) }
     $Module.FailJson($text, $Problem)
 }
@@ -458,7 +465,7 @@ function Invoke-Plan($Module, $Plan, $Guard) {
     $Module.ExitJson()
 }
 
-function Invoke-LockedChange($Module, $Changes, $Guard) {
+function Invoke-LockedChange($Module, $Changes, $Guard, $Earlier) {
     <#
     .SYNOPSIS
     Looks, and writes what is not as it is wanted. Ends the module.
@@ -468,13 +475,23 @@ function Invoke-LockedChange($Module, $Changes, $Guard) {
     List of @{ item; wanted; expect }.
     .PARAMETER Guard
     What a guarded change adds, $null without.
+    .PARAMETER Earlier
+    Looks for an earlier change that is not confirmed, $null for nothing.
     #>
     try {
         $plan = @(Get-Plan $Changes $Guard)
         $unexpected = @($plan | ForEach-Object { Find-Unexpected $_ })
         if (-not $unexpected.Count) { Set-PlanResult $Module $plan }
     } catch { $Module.FailJson("Could not look at the present state: $(Get-Cause $_) Nothing was changed.", $_) }
+    # What is found may be a change that is still taken back: a connection that broke has the module run twice, for example.
+    $look = {
+        param([bool]$Quiet)
+        if ($null -eq $Earlier -or $Module.CheckMode) { return }
+        try { & $Earlier $Quiet } catch { $Module.FailJson("$(Get-Cause $_) Nothing was changed.", $_) }
+        if ($Module.Result['deferred'] -or $Module.Result['token']) { $Module.ExitJson() }
+    }
     if ($unexpected.Count) {
+        & $look $false
         # A snapshot starts and stops services itself.
         Exit-DuringSnapshot $Module
         $more = ''
@@ -483,9 +500,9 @@ function Invoke-LockedChange($Module, $Changes, $Guard) {
     }
     if ($Module.CheckMode) { $Module.ExitJson() }
     # A list of routes alone waits for nobody, nor do routes that are in force already.
-    if ($null -ne $Guard -and -not @($plan | Where-Object { $null -ne $_['first'] -and -not $_['in_force'] }).Count) {
-        try { & $Guard['resume'] } catch { $Module.FailJson("$(Get-Cause $_) Nothing was changed.", $_) }
-        if ($Module.Result['token']) { $Module.ExitJson() }
+    $quiet = -not @($plan | Where-Object { $null -ne $_['first'] -and -not $_['in_force'] }).Count
+    & $look $quiet
+    if ($null -ne $Guard -and $quiet) {
         $Guard = $null
         foreach ($entry in $plan) { $entry['first'] = $entry['wanted'] }
     }
@@ -494,7 +511,7 @@ function Invoke-LockedChange($Module, $Changes, $Guard) {
     Invoke-Plan $Module $plan $Guard
 }
 
-function Invoke-Change($Module, $Changes, $Guard = $null) {
+function Invoke-Change($Module, $Changes, $Guard = $null, $Earlier = $null) {
     <#
     .SYNOPSIS
     Makes changes under the guest's lock. Ends the module.
@@ -503,12 +520,14 @@ function Invoke-Change($Module, $Changes, $Guard = $null) {
     .PARAMETER Changes
     List of @{ item; wanted; expect }; expect only where the caller gave it.
     .PARAMETER Guard
-    What a guarded change adds, see _Guard.
+    What a guarded change adds, see _Confirm.
+    .PARAMETER Earlier
+    Looks for an earlier change that is not confirmed, see _Confirm.
     #>
     $remedy = $Module.Params['undo']
     if ($remedy -and $remedy -notmatch '^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?$') { $Module.FailJson("undo is the name of a repair such as agent.service, not '$remedy'. Nothing was changed.") }
     if ([int]$Module.Params['keep_days'] -lt 0) { $Module.FailJson('keep_days must not be negative. Nothing was changed.') }
-    Use-GuestLock $Module { Invoke-LockedChange $Module $Changes $Guard }
+    Use-GuestLock $Module { Invoke-LockedChange $Module $Changes $Guard $Earlier }
 }
 
 Export-ModuleMember -Function Clear-Cache, Get-Expected, Get-Kind, Get-KindName, Get-Label, Get-StatePart, Get-Text, Get-WriterOption, Initialize-Result,

@@ -353,10 +353,22 @@ function Read-Imds([string]$Text) {
     .PARAMETER Text
     The answer.
     #>
-    $imds = @{ location = $null; cloud = $null; addresses = @() }
+    $imds = @{ location = $null; cloud = $null; cards = @() }
     if ($Text -match '"location"\s*:\s*"([^"]{0,60})"') { $imds.location = $Matches[1] }
     if ($Text -match '"azEnvironment"\s*:\s*"([^"]{0,60})"') { $imds.cloud = $Matches[1] }
-    $imds.addresses = @([regex]::Matches($Text, '"privateIpAddress"\s*:\s*"([0-9.]{7,15})"') | ForEach-Object { $_.Groups[1].Value })
+    # Each card with its addresses in their order: by DHCP it gets the first.
+    $begin = $Text.IndexOf('{')
+    $end = $Text.LastIndexOf('}')
+    try {
+        if ($begin -ge 0 -and $end -gt $begin -and $Text.IndexOf('"interface"', [StringComparison]::Ordinal) -ge 0) {
+            $imds.cards = @(foreach ($card in @((ConvertFrom-Json $Text.Substring($begin, $end - $begin + 1)).network.interface)) {
+                    @{
+                        mac = "$($card.macAddress)" -replace '[^0-9A-Fa-f]'
+                        addresses = @(@($card.ipv4.ipAddress) | ForEach-Object { "$($_.privateIpAddress)" } | Where-Object { $_ -match '^[0-9.]{7,15}$' })
+                    }
+                })
+        }
+    } catch { Add-Failure 'network' 'the network of the instance metadata' $_ }
     $script:Raw.imds = $imds
 }
 

@@ -30,6 +30,7 @@ function Complete-Point($Point) {
     foreach ($item in $waiting) {
         $first = @($item['written'] | Where-Object { $null -ne $_ })
         if ((Get-Kind $item)['must_stand'] -and $first.Count -and -not (Test-Same $item (Read-State $item) $first[-1])) {
+            Close-Point $Point
             throw "The change '$($Point['id'])' does not stand any more ($(Get-Label $item)): the guest was restarted since, or somebody changed it. Nothing of it is kept. Run the repair again."
         }
     }
@@ -80,8 +81,9 @@ function Confirm-Guard([string]$Name) {
     $token = Get-Token $Name
     $end = "$(Get-GuardEnd $token)"
     # A guard that was ended by force puts nothing back.
-    $dead = $end -match ' armed as process \d+$' -and -not (Test-Guard $token)
-    if (-not $dead -and $end -notmatch ' confirmed$') {
+    $armed = $end -match ' armed as process \d+$'
+    $dead = $armed -and -not (Test-Guard $token)
+    if ($armed -and -not $dead) {
         Set-GuardSign $token 'confirmed'
         $clock = [System.Diagnostics.Stopwatch]::StartNew()
         while ($clock.Elapsed.TotalSeconds -lt 60) {
@@ -90,7 +92,11 @@ function Confirm-Guard([string]$Name) {
             [System.Threading.Thread]::Sleep(100)
         }
     }
-    if (-not $dead -and $end -notmatch ' confirmed$') { throw "The change '$token' was not confirmed in time; its guard says: $end" }
+    if (-not $dead -and $end -notmatch ' confirmed$') {
+        # The word came too late, and must not keep the task of the guest's start from putting back what is left.
+        Remove-GuardFile $token @('confirmed')
+        throw "The change '$token' was not confirmed in time; its guard says: $end"
+    }
     $point = @(Get-UndoPoint $token)
     try {
         if ($point.Count) {
@@ -135,22 +141,46 @@ function Complete-Change($Module) {
     } finally { Exit-GuestLock $lock }
 }
 
-function Resume-Change($Module) {
+function Resume-Change($Module, [string]$Token) {
     <#
     .SYNOPSIS
     Nothing is to be done, but an earlier call made the change and nobody confirmed it: its caller is asked to do so now.
     .PARAMETER Module
     The Ansible module.
+    .PARAMETER Token
+    Name of the change.
     #>
-    $waiting = @(Get-WaitingGuard $Module.Params['undo'])
-    if (-not $waiting.Count) { return }
-    $point = @(Get-UndoPoint $waiting[-1]['token'])
+    $point = @(Get-UndoPoint $Token)
     if (-not $point.Count) { return }
-    $Module.Result['token'] = $waiting[-1]['token']
-    $Module.Result['undo_point'] = $waiting[-1]['token']
+    $Module.Result['token'] = $Token
+    $Module.Result['undo_point'] = $Token
     $Module.Result['changed'] = $true
     $Module.Result['changes'] = @($point[0]['items'] | Where-Object { -not (Get-Kind $_)['silent'] } | ForEach-Object { Get-Label $_ })
     $Module.Result['notes'] = @('An earlier run made this change and did not confirm it.')
+}
+
+function Find-Earlier($Module, [bool]$Quiet) {
+    <#
+    .SYNOPSIS
+    Looks for a change that is not confirmed: what a call finds or writes meanwhile would be taken back with it. Sets the token where this call may
+    confirm it, else defers.
+    .PARAMETER Module
+    The Ansible module.
+    .PARAMETER Quiet
+    Whether this call has nothing to write that needs a guard.
+    #>
+    $waiting = @(Get-WaitingGuard | Where-Object { $null -ne $_ })
+    $own = @($waiting | Where-Object { $_['armed'] -and $_['remedy'] -eq $Module.Params['undo'] })
+    $alive = @($waiting | Where-Object { $_['alive'] })
+    if ($Quiet -and $Module.Params['confirm_s'] -gt 0 -and $own.Count -and ($own[-1]['alive'] -or -not $alive.Count)) { Resume-Change $Module $own[-1]['token'] }
+    if ($Module.Result['token']) { return }
+    if (-not $alive.Count) {
+        if ($Quiet) { Remove-StaleGuard $Module.Params['undo'] }
+        return
+    }
+    $what = 'is being taken back'
+    if ($alive[0]['armed']) { $what = 'waits for its confirmation' }
+    Set-Deferred $Module "the change of $($alive[0]['remedy']) $what"
 }
 
 function Get-FirstState($Item, $Wanted) {
@@ -178,15 +208,16 @@ function Invoke-GuardedChange($Module, $Changes) {
     #>
     $seconds = $Module.Params['confirm_s']
     if ($seconds -lt 0) { $Module.FailJson('confirm_s must not be negative. Nothing was changed.') }
-    if ($seconds -eq 0) { Invoke-Change $Module $Changes }
+    $earlier = { param([bool]$Quiet) Find-Earlier $Module $Quiet }
+    if ($seconds -eq 0) { Invoke-Change $Module $Changes $null $earlier }
     if (-not $Module.Params['undo']) { $Module.FailJson('confirm_s needs undo, since the state to go back to is kept there. Nothing was changed.') }
     Invoke-Change $Module $Changes @{
         first = { param($Item, $Wanted) Get-FirstState $Item $Wanted }
         start = { param($Point) Start-Guard $Point $seconds }
         stop = { param($Point) Stop-Guard $Point }
-        resume = { Resume-Change $Module }
+        keep = { param($Point) foreach ($sign in 'failed', 'finished') { Set-GuardSign $Point['id'] $sign } }
         finish = { param($Point) Set-GuardSign $Point['id'] 'finished'; $Module.Result['token'] = $Point['id'] }
-    }
+    } $earlier
 }
 
 Export-ModuleMember -Function Complete-Change, Get-GuardedOption, Invoke-GuardedChange

@@ -15,9 +15,13 @@ Set-StrictMode -Version 2.0
 
 $script:Utf8 = New-Object System.Text.UTF8Encoding $false
 $script:PartName = 'ansible_collections.vmbackup.azure.plugins.module_utils.'
-$script:Signs = @('log', 'confirmed', 'finished', 'dropped', 'ps1')
+# Failed: the writer could not take back what it had done; tried: nor could the guard.
+$script:Signs = @('log', 'confirmed', 'finished', 'dropped', 'failed', 'tried', 'ps1')
 # A run that hangs must not keep a guest cut off that the guard could bring back.
 $script:LockWaitMs = 120000
+# How long a guard tries, and how long after that a start of the guest is worth another try: later, what was set before may be of nobody any more.
+$script:TryS = 600
+$script:TryAgainS = 86400
 
 # ---- files
 
@@ -60,7 +64,7 @@ function Set-GuardSign([string]$Token, [string]$End) {
     .PARAMETER Token
     Name of the change.
     .PARAMETER End
-    What: confirmed, finished or dropped.
+    What: confirmed, finished, dropped, failed or tried.
     #>
     [System.IO.File]::WriteAllText((Get-GuardPath $Token $End), '')
 }
@@ -110,22 +114,32 @@ function Test-Guard([string]$Token) {
     } catch [System.IO.FileNotFoundException] { return $false } catch { return $true }
 }
 
-function Get-WaitingGuard([string]$Remedy) {
+function Get-RemedyName([string]$Token) {
     <#
     .SYNOPSIS
-    The changes that wait for a confirmation, oldest first, as @{ token; alive }. Alive: whether their guard is.
-    .PARAMETER Remedy
-    Name of the repair; all of them without.
+    The name of the repair that made a change.
+    .PARAMETER Token
+    Name of the change.
+    #>
+    $Token -replace '^[0-9TZ]+-' -replace '-\d+$'
+}
+
+function Get-WaitingGuard {
+    <#
+    .SYNOPSIS
+    The changes that wait for a confirmation or are being taken back, oldest first, as @{ token; remedy; armed; alive }. Armed: whether they still can
+    be confirmed. Alive: whether their guard is; one that was ended by force puts nothing back.
     #>
     $folder = Get-GuardFolder
     if (-not [System.IO.Directory]::Exists($folder)) { return }
     Assert-Trusted $folder
-    $name = '*.log'
-    if ($Remedy) { $name = "*-$Remedy*.log" }
-    foreach ($file in @([System.IO.Directory]::GetFiles($folder, $name) | Sort-Object)) {
+    foreach ($file in @([System.IO.Directory]::GetFiles($folder, '*.log') | Sort-Object)) {
         Assert-Trusted $file
         $token = [System.IO.Path]::GetFileNameWithoutExtension($file)
-        if ("$(Get-GuardEnd $token)" -match ' armed as process \d+$') { @{ token = $token; alive = Test-Guard $token } }
+        $alive = Test-Guard $token
+        $end = "$(Get-GuardEnd $token)"
+        $armed = $end -match ' armed as process \d+$'
+        if ($armed -or ($alive -and $end -notmatch ' (?:confirmed|dropped)$')) { @{ token = $token; remedy = Get-RemedyName $token; armed = $armed; alive = $alive } }
     }
 }
 
@@ -283,10 +297,35 @@ function Wait-Confirmation([string]$Token, [int]$Seconds, [int]$Writer) {
     return $null
 }
 
+function Undo-Once([string]$Token, $Point, $How) {
+    <#
+    .SYNOPSIS
+    Puts a change back under the guest's lock, as far as that goes now: @{ failed; left }.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER Point
+    Its undo point.
+    .PARAMETER How
+    Parameters of Restore-UndoPoint.
+    #>
+    $lock = $null
+    try { $lock = Enter-GuestLock $script:LockWaitMs } catch { Write-GuardLog $Token "no lock: $(Get-Cause $_)" }
+    if ($null -eq $lock) { Write-GuardLog $Token 'another run keeps the lock of the guest, putting back without it' }
+    try {
+        $result = Restore-UndoPoint $Point @How
+        # What could not be put back stays open for undo.
+        if (-not $result['failed'].Count -and -not $result['left'].Count) {
+            $Point['undone_at'] = Get-Now
+            try { Update-UndoPoint $Point } catch { Write-GuardLog $Token "the undo point stays open: $(Get-Cause $_)" }
+        }
+    } finally { Exit-GuestLock $lock }
+    return $result
+}
+
 function Undo-Guarded([string]$Token, $Point, [bool]$AfterRestart) {
     <#
     .SYNOPSIS
-    Puts a change back under the guest's lock; returns what could not be.
+    Puts a change back, and tries again for some minutes where that fails: while the guest starts, its network may not be there yet. @{ failed; left }.
     .PARAMETER Token
     Name of the change.
     .PARAMETER Point
@@ -294,26 +333,41 @@ function Undo-Guarded([string]$Token, $Point, [bool]$AfterRestart) {
     .PARAMETER AfterRestart
     Whether the guest has just started.
     #>
-    if ($null -eq $Point) { return }
-    $lock = $null
-    try { $lock = Enter-GuestLock $script:LockWaitMs } catch { Write-GuardLog $Token "no lock: $(Get-Cause $_)" }
-    if ($null -eq $lock) { Write-GuardLog $Token 'another run keeps the lock of the guest, putting back without it' }
-    try {
-        $clock = [System.Diagnostics.Stopwatch]::StartNew()
-        while ($true) {
-            $failed = @(Restore-UndoPoint $Point -Standing:$AfterRestart)
-            # While the guest starts, its network may not be there yet.
-            if (-not $failed.Count -or -not $AfterRestart -or $clock.Elapsed.TotalSeconds -gt 600) { break }
-            [System.Threading.Thread]::Sleep(10000)
-        }
-        # What could not be put back stays open for undo.
-        if (-not $failed.Count) {
-            $Point['undone_at'] = Get-Now
-            try { Update-UndoPoint $Point } catch { Write-GuardLog $Token "the undo point stays open: $(Get-Cause $_)" }
-        }
-        if (-not $failed.Count -or $AfterRestart) { Remove-GuardTask $Point }
-    } finally { Exit-GuestLock $lock }
-    return $failed
+    if ($null -eq $Point) { return @{ failed = @(); left = @() } }
+    # What somebody changed since stays. Of what was not finished, or was taken back by half, nobody knows how it stands.
+    $half = (Test-GuardPath $Token 'failed') -or (Test-GuardPath $Token 'tried')
+    $how = @{ Standing = ($AfterRestart -or (Test-GuardPath $Token 'finished')) -and -not $half; Careful = $AfterRestart; Begun = @{} }
+    $clock = [System.Diagnostics.Stopwatch]::StartNew()
+    for ($try = 1; $true; $try++) {
+        $result = Undo-Once $Token $Point $how
+        if (-not $result['failed'].Count -or $clock.Elapsed.TotalSeconds -gt $script:TryS) { break }
+        if ($try -eq 1) { Write-GuardLog $Token "not put back yet, trying again: $($result['failed'] -join ' ')" }
+        [System.Threading.Thread]::Sleep(10000)
+    }
+    if (-not $result['failed'].Count -or $AfterRestart) { Remove-GuardTask $Point }
+    else { Set-GuardSign $Token 'tried' }
+    return $result
+}
+
+function Stop-Late([string]$Token, $Point) {
+    <#
+    .SYNOPSIS
+    Whether a guest that starts leaves a change: it was confirmed, or could not be taken back long ago. Then it also ends what waits for a start.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER Point
+    Its undo point, $null when it is gone.
+    #>
+    # Who confirmed it may have been cut off before the task was gone.
+    $over = (Test-GuardPath $Token 'confirmed') -or "$(Get-GuardEnd $Token)" -match ' confirmed$'
+    if (-not $over -and (Test-GuardPath $Token 'tried')) {
+        $over = ([DateTime]::UtcNow - [System.IO.File]::GetLastWriteTimeUtc((Get-GuardPath $Token 'tried'))).TotalSeconds -gt $script:TryAgainS
+        if ($over) { Write-GuardLog $Token 'started with the guest, too long after it could not be put back, so it stays' }
+    }
+    if (-not $over) { return $false }
+    if ($null -ne $Point) { Remove-GuardTask $Point }
+    Remove-GuardFile $Token @('ps1', 'finished', 'failed', 'tried')
+    return $true
 }
 
 function Invoke-Guard([string]$Token, [int]$Seconds, [int]$Writer, [string[]]$Parts, [switch]$AfterRestart) {
@@ -337,13 +391,7 @@ function Invoke-Guard([string]$Token, [int]$Seconds, [int]$Writer, [string[]]$Pa
     $alive = New-Object System.IO.FileStream((Get-GuardPath $Token 'alive'), [System.IO.FileMode]::Create, [System.IO.FileAccess]::Write, [System.IO.FileShare]::None, 16,
         [System.IO.FileOptions]::DeleteOnClose)
     if ($AfterRestart) {
-        # Who confirmed it may have been cut off before the task was gone.
-        if ((Test-GuardPath $Token 'confirmed') -or "$(Get-GuardEnd $Token)" -match ' confirmed$') {
-            $alive.Dispose()
-            if ($null -ne $point) { Remove-GuardTask $point }
-            Remove-GuardFile $Token @('ps1', 'finished')
-            return
-        }
+        if (Stop-Late $Token $point) { $alive.Dispose(); return }
         Write-GuardLog $Token 'started with the guest, nobody had confirmed, putting back'
     } else {
         Write-GuardLog $Token "armed as process $PID"
@@ -351,12 +399,13 @@ function Invoke-Guard([string]$Token, [int]$Seconds, [int]$Writer, [string[]]$Pa
         if ($word) { $alive.Dispose(); Write-GuardLog $Token $word; return }
         Write-GuardLog $Token 'not confirmed in time, putting back'
     }
-    $failed = @(Undo-Guarded $Token $point $AfterRestart)
+    $result = Undo-Guarded $Token $point $AfterRestart
     $alive.Dispose()
-    if ($failed.Count) { Write-GuardLog $Token "put back, except: $($failed -join ' ')" } else { Write-GuardLog $Token 'put back' }
-    Remove-GuardFile $Token @('finished', 'confirmed')
-    # The task that starts with the guest needs its script once more when something is left.
-    if (-not $failed.Count -or $AfterRestart -or $null -eq $point -or -not $point['task']) { Remove-GuardFile $Token @('ps1') }
+    $open = @($result['failed']) + @($result['left'])
+    if ($open.Count) { Write-GuardLog $Token "put back, except: $($open -join ' ')" } else { Write-GuardLog $Token 'put back' }
+    Remove-GuardFile $Token @('finished', 'confirmed', 'failed')
+    # The task that starts with the guest needs its script once more when something could not be put back.
+    if (-not $result['failed'].Count -or $AfterRestart -or $null -eq $point -or -not $point['task']) { Remove-GuardFile $Token @('ps1', 'tried') }
 }
 
 # ---- starting and stopping it
@@ -453,6 +502,38 @@ function Start-Detached([string]$Arguments) {
     }
 }
 
+function Remove-Guard([string]$Token) {
+    <#
+    .SYNOPSIS
+    Removes what a guard left that is gone: files, and the task that starts with the guest.
+    .PARAMETER Token
+    Name of the change.
+    #>
+    foreach ($old in @(Get-UndoPoint $Token)) {
+        Remove-GuardTask $old
+        # After a restart of the guest its routes are as they were. What this call cannot read, such as another kind, stays open for undo.
+        try { Close-Point $old } catch { $null = $_ }
+    }
+    Remove-GuardFile $Token ($script:Signs + @('alive'))
+}
+
+function Remove-StaleGuard([string]$Remedy) {
+    <#
+    .SYNOPSIS
+    Removes what waits for the next start of the guest, and would then take back what a caller has just asked for again.
+    .PARAMETER Remedy
+    Name of the repair.
+    #>
+    $folder = Get-GuardFolder
+    if (-not $Remedy -or -not [System.IO.Directory]::Exists($folder)) { return }
+    foreach ($file in [System.IO.Directory]::GetFiles($folder, '*.ps1')) {
+        Assert-Trusted $file
+        $token = [System.IO.Path]::GetFileNameWithoutExtension($file)
+        if ((Get-RemedyName $token) -eq $Remedy -and -not (Test-Guard $token)) { Remove-Guard $token }
+    }
+    Remove-Home
+}
+
 function Start-Guard($Point, [int]$Seconds) {
     <#
     .SYNOPSIS
@@ -468,11 +549,10 @@ function Start-Guard($Point, [int]$Seconds) {
         if ($null -eq $other) { continue }
         if ($other['alive']) { throw "The change '$($other['token'])' still waits for its confirmation, and would be taken back over this one. Confirm it, or wait until its time is over. Nothing was changed." }
         # Its guard was ended by force; nothing puts that change back but undo.
-        foreach ($old in @(Get-UndoPoint $other['token'])) { Remove-GuardTask $old }
-        Remove-GuardFile $other['token'] ($script:Signs + @('alive'))
+        Remove-Guard $other['token']
     }
     foreach ($end in $script:Signs) { Assert-Trusted (Get-GuardPath $token $end) }
-    Remove-GuardFile $token @('log', 'confirmed', 'finished', 'dropped')
+    Remove-GuardFile $token @('log', 'confirmed', 'finished', 'dropped', 'failed', 'tried')
     $guard = Get-GuardPath $token 'ps1'
     Write-Durable $guard (Get-GuardScript $Point $Seconds) (New-Object System.Text.UTF8Encoding $true)
     if (@($Point['items'] | Where-Object { (Get-Kind $_)['outlasts_restart'] }).Count) {
@@ -509,5 +589,5 @@ function Stop-Guard($Point) {
     Remove-Home
 }
 
-Export-ModuleMember -Function Get-GuardEnd, Get-GuardFolder, Get-GuardPath, Get-GuardScript, Get-WaitingGuard, Invoke-Guard, Remove-GuardFile, Remove-GuardTask,
-Set-GuardSign, Start-Guard, Stop-Guard, Test-Guard, Test-GuardPath
+Export-ModuleMember -Function Get-GuardEnd, Get-GuardFolder, Get-GuardPath, Get-GuardScript, Get-RemedyName, Get-WaitingGuard, Invoke-Guard, Remove-GuardFile, Remove-GuardTask,
+Remove-StaleGuard, Set-GuardSign, Start-Guard, Stop-Guard, Test-Guard, Test-GuardPath

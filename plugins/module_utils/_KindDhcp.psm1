@@ -38,7 +38,9 @@ function Read-Dhcp($Item) {
     .PARAMETER Item
     The item.
     #>
-    $key = Open-InterfaceKey $Item
+    # Windows keeps the settings of an adapter that is gone.
+    $key = $null
+    if ($null -ne (Get-InterfaceIndex $Item)) { $key = Open-InterfaceKey $Item }
     if ($null -eq $key) { return @{ exists = $false; enabled = $null; addresses = @(); gateways = @() } }
     try {
         $state = @{ exists = $true; enabled = $key.GetValue('EnableDHCP') -eq 1; addresses = @(); gateways = @() }
@@ -176,7 +178,7 @@ function Get-KindDhcp {
     return @{
         read = ${function:Read-Dhcp}; write = ${function:Write-Dhcp}; label = ${function:Get-DhcpLabel}; veto = ${function:Get-DhcpVeto}
         clear = { param([bool]$Interfaces) if ($Interfaces) { Clear-InterfaceMap } }
-        settles = $true
+        settles = $true; gone = { param($Item) $null -eq (Get-InterfaceIndex $Item) }
         # A restart of the guest does not bring the former state back, so the guard has to outlast it.
         outlasts_restart = $true
     }

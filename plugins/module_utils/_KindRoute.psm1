@@ -198,7 +198,7 @@ function Get-KindRoute {
     return @{
         read = ${function:Read-Route}; write = ${function:Write-Route}; label = ${function:Get-RouteLabel}; text = ${function:Get-RouteText}
         first = ${function:Get-FirstRoute}; clear = ${function:Clear-RouteTable}
-        brief = $true; settles = $true
+        brief = $true; settles = $true; stores = @('active', 'persistent'); gone = { param($Item) $null -eq (Get-InterfaceIndex $Item) }
         # What was written first does not outlast a restart, so only while it stands an answer of the guest says anything about it.
         must_stand = $true
     }

@@ -4,6 +4,7 @@
 
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Native
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Registry
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Snapshot
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Text
 
 # Kind service. Item: name. State: exists, start_type, delayed (the value of that name), failure_actions (hexadecimal), state.
@@ -17,19 +18,27 @@ if ($PSVersionTable.PSVersion.Major -lt 6) {
 $script:ServiceTimeout = 60
 $script:StopPendingWait = 300
 $script:StopPendingRestart = 'RdAgent'
+# The only ones that are treated so: Microsoft describes it for the agent.
+$script:Agent = @('RdAgent', 'WindowsAzureGuestAgent', 'WindowsAzureTelemetryService')
+# What begins like this is not stopped along with a service that it depends on, since its users notice at once; as BY_HAND in _windows/vss.py.
+$script:ByHand = @('ntds', 'ntfrs', 'dfsr', 'vmms', 'msexchangeis', 'msexchangerepl', 'spwriterv4', 'osearch')
+$script:StopAlong = @()
 $script:StartTypes = @{ 0 = 'boot'; 1 = 'system'; 2 = 'auto'; 3 = 'manual'; 4 = 'disabled' }
 
-function Set-ServiceLimit([int]$Timeout, [int]$StopPendingWait, [string]$StopPendingRestart) {
+function Set-ServiceLimit([int]$Timeout, [int]$StopPendingWait, [string]$StopPendingRestart, [string[]]$StopAlong) {
     <#
     .SYNOPSIS
-    How long services may take.
+    How long services may take, and which may be stopped along with others.
     .PARAMETER Timeout
     Seconds for one service to start or stop.
     .PARAMETER StopPendingWait
     Seconds after which a service that hangs in StopPending loses its process.
     .PARAMETER StopPendingRestart
     Service that is restarted before that.
+    .PARAMETER StopAlong
+    Services that may be stopped along with one that they depend on, though their users notice at once.
     #>
+    $script:StopAlong = @($StopAlong | Where-Object { $_ })
     $script:ServiceTimeout = $Timeout
     $script:StopPendingWait = $StopPendingWait
     $script:StopPendingRestart = $StopPendingRestart
@@ -268,6 +277,48 @@ function Start-One([string]$Name) {
     if ($state -ne 'running') { throw "The service $Name was started, but is $state after $($script:ServiceTimeout) s. Look into its log." }
 }
 
+function Get-Dependent([string]$Name) {
+    <#
+    .SYNOPSIS
+    Names of the running services that depend on one.
+    .PARAMETER Name
+    Name of the service.
+    #>
+    $controller = New-Object System.ServiceProcess.ServiceController $Name
+    try { $controller.DependentServices | Where-Object { "$($_.Status)" -eq 'Running' } | ForEach-Object { $_.ServiceName } } finally { $controller.Dispose() }
+}
+
+function Assert-Stoppable([string]$Name) {
+    <#
+    .SYNOPSIS
+    Throws when a service would be stopped along whose users notice at once.
+    .PARAMETER Name
+    Name of the service that is to be stopped.
+    #>
+    $seen = @{ $Name = $true }
+    $open = New-Object System.Collections.Queue
+    $open.Enqueue($Name)
+    while ($open.Count) {
+        foreach ($other in @(Get-Dependent $open.Dequeue())) {
+            if (-not $other -or $seen.ContainsKey($other)) { continue }
+            $seen[$other] = $true
+            $open.Enqueue($other)
+            if ($script:StopAlong -contains $other -or -not @($script:ByHand | Where-Object { $other.ToLowerInvariant().StartsWith($_) }).Count) { continue }
+            throw "The service $Name was not stopped, since $other depends on it and its users notice at once. Restart it by hand in a maintenance window, or allow to stop $other along (stop_along, in the role snapshot_restart_services)."
+        }
+    }
+}
+
+function Assert-NoSnapshot([string]$What) {
+    <#
+    .SYNOPSIS
+    Throws when a snapshot runs: it may have begun while a service was waited for.
+    .PARAMETER What
+    What is not done then.
+    #>
+    if (Test-Snapshot) { throw "A snapshot began meanwhile, so $What. Run this again." }
+}
+
 function Stop-One([string]$Name, $Stopped) {
     <#
     .SYNOPSIS
@@ -279,8 +330,8 @@ function Stop-One([string]$Name, $Stopped) {
     #>
     $controller = New-Object System.ServiceProcess.ServiceController $Name
     try {
-        foreach ($other in @($controller.DependentServices | Where-Object { "$($_.Status)" -eq 'Running' } | ForEach-Object { $_.ServiceName })) {
-            if ((Get-ServiceState $other) -ne 'running') { continue }
+        foreach ($other in @(Get-Dependent $Name)) {
+            if (-not $other -or (Get-ServiceState $other) -ne 'running') { continue }
             [void]$Stopped.Add($other)
             Stop-One $other $Stopped
         }
@@ -316,6 +367,7 @@ function Restart-One([string]$Name, $Notes) {
     .PARAMETER Notes
     List; what was done beside is added to it.
     #>
+    Assert-Stoppable $Name
     $stopped = New-Object System.Collections.ArrayList
     try {
         Stop-One $Name $stopped
@@ -331,25 +383,29 @@ function Restart-One([string]$Name, $Notes) {
 function Resolve-StopPending([string]$Name, $Notes) {
     <#
     .SYNOPSIS
-    Microsoft's way for a service that never gets past StopPending: restart RdAgent, wait, then end the process.
+    Microsoft's way for a service of the agent that never gets past StopPending: restart RdAgent, wait, then end the process. Another one is waited for.
     .PARAMETER Name
     Name of the service.
     .PARAMETER Notes
     List; what was done beside is added to it.
     #>
     $helper = $script:StopPendingRestart
-    if ($helper -and $helper -ne $Name -and (Get-ServiceState $helper) -eq 'running') {
+    $own = $script:Agent -contains $Name
+    if ($own -and $helper -and $helper -ne $Name -and (Get-ServiceState $helper) -eq 'running') {
+        Assert-NoSnapshot "$helper was not restarted for $Name, which hangs in StopPending"
         Restart-One $helper $Notes
         [void]$Notes.Add("$Name hung in StopPending: $helper was restarted.")
     }
     $state = Wait-Service $Name @('stopped', 'running') $script:StopPendingWait
     if ($state -ne 'stop_pending') { return }
+    if (-not $own) { throw "The service $Name hangs in StopPending and is none of the agent's, so its process is not ended; restart the guest." }
     $key = Open-Key (Get-ServiceKey $Name)
     $type = $key.GetValue('Type')
     $key.Dispose()
     if (-not ([int]$type -band 0x10)) { throw "The service $Name hangs in StopPending and shares its process with others, so the process is not ended; restart the guest." }
     $id = Get-ServicePid $Name
     if (-not $id) { throw "The service $Name hangs in StopPending and has no process; restart the guest." }
+    Assert-NoSnapshot "the process of $Name, which hangs in StopPending, was not ended"
     try {
         $process = [System.Diagnostics.Process]::GetProcessById($id)
         $process.Kill()
@@ -389,7 +445,7 @@ function Write-Service($Item, $State, $Notes) {
     if ($wanted -eq 'running') {
         if ($State['restart'] -and $now['state'] -eq 'running') { Restart-One $name $Notes }
         else { Start-One $name }
-    } elseif ($wanted -eq 'stopped' -and $now['state'] -ne 'stopped') { Stop-One $name (New-Object System.Collections.ArrayList) }
+    } elseif ($wanted -eq 'stopped' -and $now['state'] -ne 'stopped') { Assert-Stoppable $name; Stop-One $name (New-Object System.Collections.ArrayList) }
 }
 
 function Get-ServiceLabel($Item) {

@@ -43,10 +43,10 @@ function Exit-GuestLock($Mutex) {
     try { $Mutex.ReleaseMutex() } finally { $Mutex.Dispose() }
 }
 
-function Exit-Deferred($Module, [string]$Reason) {
+function Set-Deferred($Module, [string]$Reason) {
     <#
     .SYNOPSIS
-    Ends the module as deferred.
+    Has the module end as deferred.
     .PARAMETER Module
     The Ansible module.
     .PARAMETER Reason
@@ -57,6 +57,18 @@ function Exit-Deferred($Module, [string]$Reason) {
     foreach ($name in 'before', 'after') { $Module.Diff[$name] = '' }
     $Module.Result['deferred'] = $true
     $Module.Result['reason'] = $Reason
+}
+
+function Exit-Deferred($Module, [string]$Reason) {
+    <#
+    .SYNOPSIS
+    Ends the module as deferred.
+    .PARAMETER Module
+    The Ansible module.
+    .PARAMETER Reason
+    What it waits for.
+    #>
+    Set-Deferred $Module $Reason
     $Module.ExitJson()
 }
 
@@ -88,4 +100,4 @@ function Use-GuestLock($Module, [scriptblock]$Body) {
     try { & $Body } finally { Exit-GuestLock $lock }
 }
 
-Export-ModuleMember -Function Enter-GuestLock, Exit-DuringSnapshot, Exit-GuestLock, Use-GuestLock
+Export-ModuleMember -Function Enter-GuestLock, Exit-DuringSnapshot, Exit-GuestLock, Set-Deferred, Use-GuestLock

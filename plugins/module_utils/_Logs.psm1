@@ -2,6 +2,7 @@
 # Copyright: vmbackup.azure contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Redact
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Text
 
 # What a support case needs of a Windows guest, in one archive in memory: read within bounds, redacted here before it travels, listed in a manifest.
@@ -9,12 +10,13 @@ Set-StrictMode -Version 2.0
 # Windows PowerShell does not load it by itself.
 [void][System.Reflection.Assembly]::Load('System.IO.Compression, Version=4.0.0.0, Culture=neutral, PublicKeyToken=b77a5c561934e089')
 
-$script:Mask = '***'
+$script:Mask = '[redacted]'
+# How many times as long as one file all of them may take.
+$script:Files = 30
 # Never read, whatever folder they lie in: keys, certificates, answers to the setup, settings of extensions, archives.
 $script:Never = New-Object System.Text.RegularExpressions.Regex(
     '(?:\.(?:settings|pem|pfx|p7m|cer|crt|key|prv|zip|gz|cab|etl|dmp|evtx)|[\\/](?:ovf-env|unattend|customdata|certificates|extensionsconfig|vmsettings)[^\\/]*)$',
     ([System.Text.RegularExpressions.RegexOptions]'IgnoreCase, CultureInvariant'))
-$script:Key = New-Object System.Text.RegularExpressions.Regex '(?s)-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\z)'
 $script:KeyEnd = New-Object System.Text.RegularExpressions.Regex '-----END [A-Z0-9 ]{1,40}-----'
 
 function New-LogArchive($Limits) {
@@ -22,34 +24,45 @@ function New-LogArchive($Limits) {
     .SYNOPSIS
     An empty archive.
     .PARAMETER Limits
-    max_bytes, max_file_bytes, max_files, max_age_days.
+    max_bytes, max_file_bytes, max_files, max_age_days, timeout_s.
     #>
     $stream = New-Object System.IO.MemoryStream
     return @{
-        limits = $Limits; left = [long]$Limits.max_bytes; stream = $stream
+        limits = $Limits; left = [long]$Limits.max_bytes; stream = $stream; clock = [System.Diagnostics.Stopwatch]::StartNew()
         files = (New-Object System.Collections.ArrayList); left_out = (New-Object System.Collections.ArrayList)
         zip = (New-Object System.IO.Compression.ZipArchive($stream, [System.IO.Compression.ZipArchiveMode]::Create, $true))
     }
 }
 
-function Protect-LogText([string]$Text, [bool]$Cut) {
+function Get-TimeLeft($Archive) {
     <#
     .SYNOPSIS
-    A text without secrets, and how many were masked.
+    Seconds that are left for the archive.
+    .PARAMETER Archive
+    The archive.
+    #>
+    $script:Files * [double]$Archive.limits.timeout_s - $Archive.clock.Elapsed.TotalSeconds
+}
+
+function Protect-LogText([string]$Text, [bool]$Cut, [double]$Seconds) {
+    <#
+    .SYNOPSIS
+    A text without secrets, and how many were masked. Throws when that takes too long.
     .PARAMETER Text
     The text.
     .PARAMETER Cut
     Whether its beginning is missing: a key that began there is known by its end only.
+    .PARAMETER Seconds
+    How long it may take.
     #>
-    $before = $Text.Length - $Text.Replace($script:Mask, '').Length
+    $before = Measure-Mask $Text
     if ($Cut) {
         $end = $script:KeyEnd.Match($Text)
         $begin = $Text.IndexOf('-----BEGIN ', [StringComparison]::Ordinal)
         if ($end.Success -and ($begin -lt 0 -or $begin -gt $end.Index)) { $Text = $script:Mask + $Text.Substring($end.Index + $end.Length) }
     }
-    $Text = Hide-Secret $script:Key.Replace($Text, $script:Mask) $false -Short
-    $after = $Text.Length - $Text.Replace($script:Mask, '').Length
-    return @{ text = $Text; count = [int][Math]::Max(0, ($after - $before) / $script:Mask.Length) }
+    $Text = Protect-Text $Text $Seconds
+    return @{ text = $Text; count = [Math]::Max(0, (Measure-Mask $Text) - $before) }
 }
 
 function Add-Left($Archive, [string]$Path, [string]$Reason) {
@@ -63,7 +76,7 @@ function Add-Left($Archive, [string]$Path, [string]$Reason) {
     .PARAMETER Reason
     Why it is not.
     #>
-    [void]$Archive.left_out.Add(@{ path = (Hide-Secret $Path $false -Short); reason = $Reason })
+    [void]$Archive.left_out.Add(@{ path = (Protect-Text $Path); reason = $Reason })
 }
 
 function Add-Entry($Archive, [string]$Name, [byte[]]$Bytes) {
@@ -111,12 +124,15 @@ function Add-LogText($Archive, [string]$Name, [string]$Source, [string]$Text, $S
     .PARAMETER Cut
     Whether the beginning is missing.
     #>
-    $shown = Protect-LogText $Text $Cut
+    $seconds = [Math]::Min([double]$Archive.limits.timeout_s, (Get-TimeLeft $Archive))
+    if ($seconds -le 0) { return Add-Left $Archive $Source 'the time was over' }
+    # What was not looked through to its end does not leave the guest.
+    try { $shown = Protect-LogText $Text $Cut $seconds } catch { return Add-Left $Archive $Source (Get-Cause $_) }
     $bytes = (New-Object System.Text.UTF8Encoding $false).GetBytes($shown.text)
     $Archive.left -= $bytes.Length
     Add-Entry $Archive $Name $bytes
     [void]$Archive.files.Add(@{
-            name = $Name; source = (Hide-Secret $Source $false -Short); bytes = $bytes.Length; source_bytes = $Size; modified = $Modified; cut = $Cut
+            name = $Name; source = (Protect-Text $Source); bytes = $bytes.Length; source_bytes = $Size; modified = $Modified; cut = $Cut
             redactions = $shown.count; sha256 = (Get-Sha256 $bytes)
         })
 }
@@ -136,6 +152,7 @@ function Add-LogFile($Archive, [System.IO.FileInfo]$File) {
     if (([DateTime]::UtcNow - $File.LastWriteTimeUtc).TotalDays -gt $Archive.limits.max_age_days) {
         return Add-Left $Archive $path "older than $($Archive.limits.max_age_days) days"
     }
+    if ((Get-TimeLeft $Archive) -le 0) { return Add-Left $Archive $path 'the time was over' }
     $limit = [Math]::Min([long]$Archive.limits.max_file_bytes, $Archive.left)
     if ($limit -le 0 -or $Archive.files.Count -ge $Archive.limits.max_files) { return Add-Left $Archive $path 'the archive is full' }
     try {

@@ -151,9 +151,9 @@ function Get-SnapshotWork {
     $settings = Get-NewestFile "$folder\RuntimeSettings" 'settings'
     $said = @{ code = $null; age_s = $null }
     if ($null -ne $status['path']) { $said = Read-Status $status['path'] }
-    $age = $said['age_s']
-    if ($null -eq $age) { $age = $status['age_s'] }
-    if ($said['code'] -eq $script:Running -and $age -lt $script:RunningLimitS) { $runs = $true }
+    # Of the time in the status and that of its file the older counts. Times of the future are those of a clock that was wrong, and prove nothing.
+    $age = @($said['age_s'], $status['age_s'] | Where-Object { $null -ne $_ } | Sort-Object)
+    if ($said['code'] -eq $script:Running -and $age.Count -and $age[-1] -ge -$script:ClockMarginS -and $age[-1] -lt $script:RunningLimitS) { $runs = $true }
     # Settings that no status answers yet, or a status that says nothing yet.
     $answered = $status['number'] -ge $settings['number'] -and $null -ne $said['code'] -and $said['code'] -ne $script:Running
     $young = @($status, $settings | Where-Object { $null -ne $_['path'] -and $_['age_s'] -ge -$script:ClockMarginS -and $_['age_s'] -lt $script:BeginningS })

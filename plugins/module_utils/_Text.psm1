@@ -5,13 +5,16 @@
 # Leaf: texts for people, and bytes as text. Used by observers and writers.
 Set-StrictMode -Version 2.0
 
+# Bounded, so that no text of a guest holds a run up; one that takes longer all the same is masked as a whole.
+$script:Limit = [TimeSpan]::FromSeconds(5)
 $script:Secret = New-Object System.Text.RegularExpressions.Regex(
-    ('(?<=\bsig(?:=|%3d|%253d|\\?u003d))[^&\s"''<>;,\\]+|(?<=[a-z][a-z0-9+.-]*://)[^/\s"''@<>\x00]+(?=@)|' +
-        '(?<=(?:protectedSettings|password|passwd|accountKey|sharedAccessSignature|access_token|client_secret)\\?"?\s*[:=]\s*\\?"?)[^\s",;}&]+'),
-    ([System.Text.RegularExpressions.RegexOptions]'IgnoreCase, CultureInvariant'))
+    ('(?<=\bsig(?:=|%3d|%253d|\\?u003d))[^&\s"''<>;,\\]+|(?<=[a-z][a-z0-9+.-]{0,30}://)[^/\s"''@<>\x00]{1,512}(?=@)|' +
+        '(?<=(?:protectedSettings|password|passwd|pwd|(?:account|workspace|sharedAccess|storage_?)Key|sharedAccessSignature|access_token|client_?secret)\\?"?\s{0,16}[:=]\s{0,16}\\?"?)[^\s",;}&]+'),
+    ([System.Text.RegularExpressions.RegexOptions]'IgnoreCase, CultureInvariant'), $script:Limit)
 # In addresses of proxies, credentials need no scheme in front of them.
-$script:Credentials = New-Object System.Text.RegularExpressions.Regex '(?<=^|[\x00-\x20=;,/])[^\x00-\x20=;,/@]+:[^\x00-\x20@]*(?=@)'
-$script:User = New-Object System.Text.RegularExpressions.Regex '(?<=//)[^/\s@]+(?=@)'
+$script:Credentials = New-Object System.Text.RegularExpressions.Regex('(?<=^|[\x00-\x20=;,/])[^\x00-\x20=;,/@]{1,256}:[^\x00-\x20@]{0,256}(?=@)',
+    [System.Text.RegularExpressions.RegexOptions]::CultureInvariant, $script:Limit)
+$script:User = New-Object System.Text.RegularExpressions.Regex('(?<=//)[^/\s@]{1,512}(?=@)', [System.Text.RegularExpressions.RegexOptions]::CultureInvariant, $script:Limit)
 $script:Stars = [System.Text.RegularExpressions.MatchEvaluator] { param($found) '*' * $found.Length }
 $script:Short = [System.Text.RegularExpressions.MatchEvaluator] { param($found) '***' }
 
@@ -28,9 +31,14 @@ function Hide-Secret([string]$Text, [bool]$Proxy, [switch]$Short) {
     #>
     $with = $script:Stars
     if ($Short) { $with = $script:Short }
-    if ($script:Secret.IsMatch($Text)) { $Text = $script:Secret.Replace($Text, $with) }
-    if ($Short) { $Text = $script:User.Replace($Text, $with) }
-    if (($Proxy -or $Short) -and $script:Credentials.IsMatch($Text)) { $Text = $script:Credentials.Replace($Text, $with) }
+    try {
+        if ($script:Secret.IsMatch($Text)) { $Text = $script:Secret.Replace($Text, $with) }
+        if ($Short) { $Text = $script:User.Replace($Text, $with) }
+        if (($Proxy -or $Short) -and $script:Credentials.IsMatch($Text)) { $Text = $script:Credentials.Replace($Text, $with) }
+    } catch [System.Text.RegularExpressions.RegexMatchTimeoutException] {
+        if ($Short) { return '***' }
+        return '*' * $Text.Length
+    }
     return $Text
 }
 

@@ -10,8 +10,8 @@ version_added: 0.1.0
 description:
   - Reads the logs of agent and extensions, their status files, the agent's configuration, the facts of this collection, and what a few commands
     say of network, disks and processes. Writes one compressed archive below O(directory) on the controller.
-  - Secrets are masked on the guest, before anything travels. Keys, certificates, C(ovf-env.xml), the settings of extensions, protected or not,
-    and Azure's extension configuration are never read.
+  - Secrets are masked on the guest, before anything travels; what a Windows guest sends is looked through once more on the controller. Keys,
+    certificates, C(ovf-env.xml), the settings of extensions, protected or not, and Azure's extension configuration are never read.
   - C(manifest.json) in the archive lists every file with its SHA-256 and the number of what was masked, and what was left out and why.
   - On Windows guests it runs M(vmbackup.azure.win_collect_logs), which reads the logs of agent and extensions and the status files only.
   - Nothing is written on the guest.
@@ -37,7 +37,7 @@ options:
     type: int
     default: 30
   timeout_s:
-    description: Seconds that one command may take.
+    description: Seconds that one command may take on Linux guests. On Windows guests see M(vmbackup.azure.win_collect_logs).
     type: float
     default: 10.0
 notes:

@@ -275,7 +275,7 @@ ansible_facts:
               returned: always
               type: dict
             imds_addresses:
-              description: Private addresses that IMDS gives to the VM's interfaces, on Linux to the primary one.
+              description: Private addresses that IMDS gives to the primary interface; DHCP brings the first.
               returned: always
               type: list
               elements: str

@@ -23,8 +23,8 @@ Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 
 $limits = @{}
-foreach ($name in 'max_bytes', 'max_file_bytes', 'max_files', 'max_age_days') {
-    if ($module.Params[$name] -lt 1) { $module.FailJson("$name must be more than 0.") }
+foreach ($name in 'max_bytes', 'max_file_bytes', 'max_files', 'max_age_days', 'timeout_s') {
+    if ($module.Params[$name] -le 0) { $module.FailJson("$name must be more than 0.") }
     $limits[$name] = $module.Params[$name]
 }
 $root = "$($env:SystemDrive)\"

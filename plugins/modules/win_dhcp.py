@@ -36,7 +36,8 @@ options:
         elements: str
 notes:
   - A task of the task scheduler puts the former state back when the guest starts before the confirmation. It is registered before the change and
-    removed after it.
+    removed after it. It stays where the former state could not be put back within ten minutes; a start of the guest within a day tries again,
+    unless DHCP gives another address by then, and a later one only removes the task.
   - The guest may get another address. See before that Azure gives it the one that it has.
 extends_documentation_fragment:
   - vmbackup.azure.attributes.windows_writer
@@ -87,7 +88,7 @@ cut:
   returned: success
   type: bool
 deferred:
-  description: Whether nothing was done because a snapshot or another run was at work. RV(reason) says which.
+  description: Whether nothing was done because a snapshot, another run or an unconfirmed change was at work. RV(reason) says which.
   returned: success
   type: bool
 reason:

@@ -132,7 +132,7 @@ cut:
   returned: success
   type: bool
 deferred:
-  description: Whether nothing was done because a snapshot or another run was at work. RV(reason) says which.
+  description: Whether nothing was done because a snapshot, another run or an unconfirmed change was at work. RV(reason) says which.
   returned: success
   type: bool
 reason:

@@ -33,6 +33,7 @@ $spec = @{
         timeout_s = @{ type = 'int'; default = 60 }
         stop_pending_wait_s = @{ type = 'int'; default = 300 }
         stop_pending_restart = @{ type = 'str'; default = 'RdAgent' }
+        stop_along = @{ type = 'list'; elements = 'str'; default = @() }
     }
     supports_check_mode = $true
 }
@@ -70,7 +71,7 @@ Initialize-Result $module
 if ($module.Params.timeout_s -lt 1 -or $module.Params.stop_pending_wait_s -lt 0) {
     $module.FailJson('timeout_s must be above 0, stop_pending_wait_s must not be negative. Nothing was changed.')
 }
-Set-ServiceLimit $module.Params.timeout_s $module.Params.stop_pending_wait_s $module.Params.stop_pending_restart
+Set-ServiceLimit $module.Params.timeout_s $module.Params.stop_pending_wait_s $module.Params.stop_pending_restart @($module.Params.stop_along)
 
 $changes = New-Object System.Collections.ArrayList
 $seen = @{}

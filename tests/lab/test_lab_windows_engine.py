@@ -148,30 +148,138 @@ try { Read-State @{ kind = 'nonsense' } } catch { "said: $($_.Exception.Message)
     assert "said: There is no kind 'nonsense'." in lines
 
 
-def test_the_guard_puts_back_under_the_lock(engine):
-    script = r"""
-Set-One 'a' (Get-Want 'old')
-$point = Save-UndoPoint 'connectivity.proxy' @((Get-One 'a') + @{ before = (Get-Want 'old'); written = @(, (Get-Want 'new')) }) 90
-Start-Guard $point 2
-Set-One 'a' (Get-Want 'new')
-"armed: $(Get-GuardEnd $point['id'])"
+# What a call of a writer that may cut the connection finds: the token of a change that it may confirm, or why it waits.
+EARLIER = r"""
+function Show-Earlier([string]$When, [int]$Seconds, [string]$Undo, [bool]$Quiet) {
+    $result = @{ token = $null; deferred = $false; reason = $null; changed = $false; changes = @(); notes = @(); undo_point = $null }
+    $call = [pscustomobject]@{ Params = @{ undo = $Undo; confirm_s = $Seconds }; Result = $result; Diff = @{}; CheckMode = $false }
+    & (Get-Own '_Confirm') { param($Module, $Quiet) Find-Earlier $Module $Quiet } $call $Quiet
+    "$When $Seconds $Undo ${Quiet}: [$($result['token'] -replace '^.*Z-')] $($result['reason'])"
+}
 """
+WAITS = "[] the change of connectivity.proxy waits for its confirmation"
+TAKEN = "[] the change of connectivity.proxy is being taken back"
+
+
+def test_the_guard_puts_back_under_the_lock_what_it_wrote_and_nothing_else(engine):
+    script = (
+        EARLIER
+        + r"""
+$items = @(foreach ($name in 'a', 'b') {
+    Set-One $name (Get-Want 'old')
+    (Get-One $name) + @{ before = (Get-Want 'old'); written = @(, (Get-Want 'new')) }
+})
+$point = Save-UndoPoint 'connectivity.proxy' $items 90
+Start-Guard $point 2
+foreach ($name in 'a', 'b') { Set-One $name (Get-Want 'new') }
+"armed: $(Get-GuardEnd $point['id'])"
+Show-Earlier 'waits' 60 'connectivity.proxy' $true
+Show-Earlier 'waits' 60 'connectivity.proxy' $false
+Show-Earlier 'waits' 0 'connectivity.proxy' $true
+Show-Earlier 'waits' 60 'snapshot.dhcp' $true
+"""
+    )
     script += OTHER % "$true"
     script += r"""
 Set-GuardSign $point['id'] 'finished'
+Set-One 'b' (Get-Want 'other')
 [System.Threading.Thread]::Sleep(6000)
 "kept: $((Read-State (Get-One 'a'))['data']) $(Get-GuardEnd $point['id'])"
+Show-Earlier 'late' 60 'connectivity.proxy' $true
+Show-Earlier 'late' 0 'connectivity.proxy' $true
+try { Start-Guard $point 2 } catch { "second: $($_.Exception.Message)" }
 $word.go = $true
 for ($try = 0; $try -lt 100 -and "$(Get-GuardEnd $point['id'])" -notmatch ' put back'; $try++) { [System.Threading.Thread]::Sleep(100) }
-"then: $((Read-State (Get-One 'a'))['data']) $(Get-GuardEnd $point['id'])"
+"then: $((Read-State (Get-One 'a'))['data']) $((Read-State (Get-One 'b'))['data']) $(Get-GuardEnd $point['id'])"
+"open: [$((Get-UndoPoint $point['id'])['undone_at'])]"
+Show-Earlier 'over' 60 'connectivity.proxy' $true
 Remove-GuardFile $point['id']
 Remove-UndoPoint $point
 """
     lines = engine(["_Confirm", "_KindRegistry"], script)[1]
-    said = {line.split(": ")[0]: line for line in lines if ": " in line}
+    said = {line.split(": ")[0]: line.split(": ", 1)[1] for line in lines if ": " in line}
     assert " armed as process " in said["armed"], lines
-    assert said["kept"].startswith("kept: =new ") and said["kept"].endswith("not confirmed in time, putting back"), lines
-    assert said["then"].startswith("then: =old ") and said["then"].endswith(" put back"), lines
+    assert said["kept"].startswith("=new ") and said["kept"].endswith("not confirmed in time, putting back"), lines
+    assert said["then"].startswith("=old =other ") and " put back, except: " in said["then"] and "is string other" in said["then"], lines
+    assert said["open"] == "[]", "what was left can still be undone with force"
+    # A call in between neither finds it there nor writes over it.
+    assert said["waits 60 connectivity.proxy True"] == "[connectivity.proxy] ", lines
+    assert {said["waits " + call] for call in ("60 connectivity.proxy False", "0 connectivity.proxy True", "60 snapshot.dhcp True")} == {
+        WAITS
+    }
+    assert {said["late {0} connectivity.proxy True".format(seconds)] for seconds in (0, 60)} == {TAKEN}, lines
+    assert "still waits for its confirmation" in said["second"] and said["over 60 connectivity.proxy True"] == "[] ", lines
+
+
+def test_a_guard_stays_when_the_writer_cannot_take_back_what_it_did(engine):
+    script = r"""
+Set-One 'a' (Get-Want 'old')
+$kind = Get-KindRegistry
+$real = $kind['write']
+$kind['write'] = {
+    param($Item, $State, $Notes)
+    if ($State['data'] -ne '=new') { throw 'Still broken.' }
+    & $real $Item (Get-Want 'half') $Notes
+    throw 'Broken.'
+}.GetNewClosure()
+& (Get-Own '_Change') { param($Kind) $script:Kinds['registry'] = $Kind } $kind
+$module = New-FakeModule @{ undo = 'connectivity.proxy'; keep_days = 90; confirm_s = 2; confirm = $null } $false
+$module | Add-Member -Force ScriptMethod FailJson {
+    $point = @(Get-UndoPoint)[-1]
+    # As the end of the module does.
+    [System.Threading.Mutex]::OpenExisting('Global\vmbackup.azure').ReleaseMutex()
+    for ($try = 0; $try -lt 200 -and "$(Get-GuardEnd $point['id'])" -notmatch ' (put back|dropped)'; $try++) { [System.Threading.Thread]::Sleep(100) }
+    $this.Result['msg'] = $args[0]
+    $this.Result['a'] = (Read-State (Get-One 'a'))['data']
+    $this.Result['end'] = "$(Get-GuardEnd $point['id'])"
+    Remove-GuardFile $point['id']
+    Remove-UndoPoint $point
+    $this.ExitJson()
+}
+Initialize-Result $module
+$module.Result['token'] = $null
+Invoke-GuardedChange $module @(@{ item = (Get-One 'a'); wanted = (Get-Want 'new') })
+"""
+    result, lines = engine(["_Confirm", "_KindRegistry"], script)
+    assert result["msg"].endswith(": Still broken. The guest tries again by itself.") and result["changed"], lines
+    assert result["a"] == "=old" and result["end"].endswith(" put back"), result
+
+
+def test_what_could_not_be_put_back_long_ago_stays_when_the_guest_starts(engine):
+    script = (
+        EARLIER
+        + r"""
+[void](Initialize-Home 'guard')
+Set-One 'a' (Get-Want 'half')
+$point = Save-UndoPoint 'connectivity.proxy' @((Get-One 'a') + @{ before = (Get-Want 'old'); written = @(, (Get-Want 'new')) }) 90
+foreach ($days in 2, 0) {
+    [System.IO.File]::WriteAllText((Get-GuardPath $point['id'] 'log'), "2026-01-01T00:00:00Z put back, except: all`r`n")
+    Set-GuardSign $point['id'] 'tried'
+    [System.IO.File]::SetLastWriteTimeUtc((Get-GuardPath $point['id'] 'tried'), [DateTime]::UtcNow.AddDays(-$days))
+    Invoke-Guard $point['id'] 5 0 -Parts @('_Guard') -AfterRestart
+    "after ${days}: $((Read-State (Get-One 'a'))['data']) $(Test-GuardPath $point['id'] 'tried') $(Get-GuardEnd $point['id'])"
+}
+# A call that finds there what it wants: no start of the guest is to take that back.
+foreach ($undo in 'snapshot.dhcp', 'connectivity.proxy') {
+    Set-GuardSign $point['id'] 'ps1'
+    Show-Earlier 'found' 0 $undo $true
+    "waits for ${undo}: $(Test-GuardPath $point['id'] 'ps1')"
+}
+# A call of another repair cannot read what that one wrote.
+[void](Initialize-Home 'guard')
+$other = Save-UndoPoint 'snapshot.dhcp' @(@{ kind = 'dhcp'; index = 2; before = @{ enabled = $false }; written = @() }) 90
+& (Get-Own '_Guard') { param($Token) Remove-Guard $Token } $other['id']
+"other: [$((Get-UndoPoint $other['id'])['undone_at'])]"
+foreach ($each in $other, $point) { Remove-UndoPoint $each }
+"left: [$(@(Get-UndoPoint).Count)]"
+"""
+    )
+    lines = engine(["_Confirm", "_KindRegistry"], script)[1]
+    said = dict(line.split(": ", 1) for line in lines if line.startswith("after "))
+    assert said["after 2"].startswith("=half False ") and said["after 2"].endswith(", so it stays"), lines
+    assert said["after 0"].startswith("=old False ") and said["after 0"].endswith(" put back"), lines
+    assert "waits for snapshot.dhcp: True" in lines and "waits for connectivity.proxy: False" in lines, lines
+    assert "other: []" in lines and "left: [0]" in lines, lines
 
 
 def test_a_guard_runs_where_a_policy_allows_signed_files_only(engine):
@@ -322,7 +430,7 @@ def status(code, ago_s, inner=None):
             inner
         )
     return r"""
-$at = (Get-Date).ToUniversalTime().AddSeconds(-%d).ToString('s') + 'Z'
+$at = (Get-Date).ToUniversalTime().AddSeconds(-1 * %d).ToString('s') + 'Z'
 $status = @{ status = 'transitioning'; code = %s; substatus = @(@{ name = %s; status = 'x' }) }
 $text = '[' + (ConvertTo-Json @{ version = '1.0'; timestampUTC = $at; status = $status } -Depth 6 -Compress) + ']'
 """ % (ago_s, code, name)
@@ -354,13 +462,17 @@ SNAPSHOTS = {
     "nothing": ("", RESTS),
     "runs": (status(4, 590) + plant(NEW + "10.status", 590), RUNS),
     "a text": (status("'4'", 590) + plant(NEW + "10.status", 590), RUNS),
+    "an old file": (status(4, 60) + plant(NEW + "10.status", 620), RESTS),
+    "an old time": (status(4, 620) + plant(NEW + "10.status", 60), RESTS),
+    "of the future": (status(4, -3600) + plant(NEW + "10.status", -3600), RESTS),
+    "a clock that was corrected": (status(4, -3600) + plant(NEW + "10.status", 60), RUNS),
     "old": (status(4, 620) + plant(NEW + "10.status", 620), RESTS),
     "done": (status(1, 5) + plant(NEW + "10.status", 5), RESTS),
     "an older version": (status(4, 60) + plant(OLD + "11.status", 60) + DONE, RESTS),
     "an older number": (status(4, 60) + plant(NEW + "9.status", 60) + DONE, RESTS),
     "the inner status runs": (status(1, 60, inner=4) + plant(NEW + "10.status", 60), RUNS),
     "the inner status is done": (status(4, 60, inner=1) + plant(NEW + "10.status", 60), RESTS),
-    "the inner time": (status(4, 900, inner=4) + plant(NEW + "10.status", 900), RUNS),
+    "the inner time": (status(4, 900, inner=4) + plant(NEW + "10.status", 60), RUNS),
     "a mark and NUL bytes": (status(4, 60) + plant(NEW + "10.status", 60, '("$([char]0xfeff)$text$([char]0)$([char]0)")'), RUNS),
     "half written": (plant(NEW + "10.status", 60, """'[{"status"'"""), RESTS),
     "being written": (plant(NEW + "10.status", 3, """'[{"status"'"""), BEGINS),

@@ -466,11 +466,11 @@ def dhcp_static_address(facts: Facts, limits: Limits) -> Iterator[Seen]:
         return  # several addresses need a static configuration on Windows, which Microsoft documents
     interface, address = primary.get("interface"), primary.get("address")
     source = dhcp.get("method_source")
-    fix: Fix | None = {"interface": interface}
+    # DHCP gives the first of the addresses that Azure knows, and no other.
+    known = interface and address and [address] == items(facts, "network.imds_addresses")[:1]
+    fix: Fix | None = {"interface": interface} if known else None
     if not is_windows(facts):
-        # DHCP gives the first of the addresses that Azure knows, and no other.
-        known = interface and address and [address] == items(facts, "network.imds_addresses")[:1] and editor(str(source)) is not None
-        fix = {"interface": interface, "path": source, "address": address} if known else None
+        fix = {"interface": interface, "path": source, "address": address} if known and editor(str(source)) is not None else None
     yield seen(fix=fix, source=dhcp.get("method_source"), interface=interface, address=address)
 
 

@@ -90,7 +90,7 @@ NETWORK = group(
                 WINDOWS,
             )
         ],
-        "imds_addresses": [text("private addresses that IMDS gives to the VM's interfaces, on Linux to the primary one")],
+        "imds_addresses": [text("private addresses that IMDS gives to the primary interface; DHCP brings the first")],
         "dhcp": group(
             "how the primary interface gets its address",
             {

@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible_collections.vmbackup.azure.plugins.module_utils._facts import SCHEMA_VERSION
 from ansible_collections.vmbackup.azure.plugins.module_utils._redact import public_line
-from ansible_collections.vmbackup.azure.plugins.module_utils._values import as_list, iso
+from ansible_collections.vmbackup.azure.plugins.module_utils._values import as_dict, as_list, as_text, iso
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._windows import (
     agent,
     dhcp,
@@ -37,6 +37,20 @@ def guarded(raw: Any, area: str, what: str, function: Callable[..., Any], *argum
         return None
 
 
+def imds_addresses(imds: dict[str, Any], mac: Any) -> list[str] | None:
+    """Return the private addresses that IMDS gives to the interface with a MAC address, in their order; None where it says nothing of it."""
+    wanted = plain_mac(mac)
+    for card in map(as_dict, as_list(imds.get("cards"))):
+        if wanted and plain_mac(card.get("mac")) == wanted:
+            return [public_line(address, 40) for address in as_list(card.get("addresses")) if isinstance(address, str)] or None
+    return None
+
+
+def plain_mac(mac: Any) -> str:
+    """Return the digits of a MAC address in lower case."""
+    return "".join(letter for letter in (as_text(mac) or "").lower() if letter in "0123456789abcdef")
+
+
 def network(raw: Any, page: int | None, timeout_s: float) -> tuple[Any, ...]:
     """Return (facts of the network, offset of the clock)."""
     primary, to_host, listed, cards = guarded(raw, "network", "routes", routes.collect, raw) or (None, None, None, [])
@@ -46,7 +60,7 @@ def network(raw: Any, page: int | None, timeout_s: float) -> tuple[Any, ...]:
     names = []
     for card in cards:
         names += [public_line(name, 60) for name in as_list(card.get("resolvers")) if isinstance(name, str) and name not in names]
-    wanted = [address for address in as_list(imds.get("addresses")) if isinstance(address, str)]
+    own: dict[str, Any] = next((card for card in cards if primary and card.get("guid") == primary.get("guid")), {})
     return {
         "primary": primary,
         "dhcp": guarded(raw, "network", "DHCP", dhcp.collect, raw, (primary or {}).get("guid")),
@@ -55,7 +69,7 @@ def network(raw: Any, page: int | None, timeout_s: float) -> tuple[Any, ...]:
         "probes": results,
         "region": public_line(imds.get("location"), 40) if isinstance(imds.get("location"), str) else None,
         "cloud": public_line(imds.get("cloud"), 40) if isinstance(imds.get("cloud"), str) else None,
-        "imds_addresses": wanted or None,
+        "imds_addresses": imds_addresses(imds, own.get("mac")),
         "foreign_macs": None,
         "resolvers": names,
         "proxy": guarded(raw, "network", "proxies", proxy.collect, raw, netsh),

@@ -51,6 +51,26 @@ def test_the_recorded_guest():
     assert facts["system"]["kind"] == "windows" and facts["load"]["time"]["offset_s"] == 0
 
 
+@pytest.mark.parametrize(
+    ("cards", "addresses", "fixed"),
+    [
+        ([("02-FC-00-00-00-01", ["192.0.2.2", "192.0.2.9"])], ["192.0.2.2", "192.0.2.9"], True),
+        ([("02fc00000001", ["192.0.2.9", "192.0.2.2"])], ["192.0.2.9", "192.0.2.2"], False),
+        ([("02FC00000009", ["192.0.2.2"]), ("02FC00000001", ["192.0.2.9"])], ["192.0.2.9"], False),
+        ([("02FC00000009", ["192.0.2.2"])], None, False),
+        ([("", ["192.0.2.2"])], None, False),
+        (None, None, False),
+    ],
+)
+def test_dhcp_is_switched_on_only_where_it_brings_the_same_address(cards, addresses, fixed):
+    document = changed(imds={"cards": cards and [{"mac": mac, "addresses": own} for mac, own in cards]})
+    facts = facts_of(document, ["all"])
+    assert facts["network"]["imds_addresses"] == addresses
+    facts["network"]["dhcp"]["method"] = "static"
+    found = next(finding for finding in evaluate(facts) if finding["id"] == "dhcp_static_address")
+    assert found["fix"] == ([{"interface": "eth0"}] if fixed else [])
+
+
 @pytest.mark.parametrize("area", AREAS)
 def test_an_area_that_was_not_asked_for_is_null(area):
     facts = facts_of(HEALTHY, [area])

@@ -151,3 +151,10 @@ def test_writers_that_did_not_answer_are_an_error_and_no_list():
     facts = vss.collect(raw, [], 437)
     assert facts["writers"] is None and facts["writers_looked"] is False
     assert raw.errors[0]["what"] == "vssadmin list writers"
+
+
+def test_what_is_restarted_by_hand_only_is_not_stopped_along_either():
+    """The part of the guest has a list of its own."""
+    with open(os.path.join(os.path.dirname(vss.__file__), "..", "..", "module_utils", "_KindService.psm1")) as stream:
+        listed = re.search(r"^\$script:ByHand = @\((.*)\)$", stream.read(), re.M).group(1)
+    assert tuple(name.strip(" '") for name in listed.split(",")) == vss.BY_HAND

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What win_services does not stop. The service manager is a stand-in inside the part: no service of the machine is to be touched."""
+
+import pytest
+import test_lab_windows_engine
+from windows_guest import LACKS
+
+engine = test_lab_windows_engine.engine  # the fixture
+pytestmark = pytest.mark.skipif(bool(LACKS), reason="Windows guests: " + LACKS)
+
+MANAGER = r"""
+$global:snapshot = $false
+$global:done = @()
+& (Get-Own '_KindService') {
+    function script:Get-Dependent([string]$Name) { @{ Winmgmt = @('One', 'Two'); Two = @('VMMS', 'Winmgmt'); CryptSvc = @('One') }[$Name] }
+    function script:Stop-One([string]$Name, $Stopped) { $global:done += "stop $Name" }
+    function script:Start-One([string]$Name) { $global:done += "start $Name" }
+    function script:Get-ServiceState([string]$Name) { 'running' }
+    function script:Wait-Service { 'stop_pending' }
+    function script:Open-Key { [pscustomobject]@{} | Add-Member -PassThru ScriptMethod GetValue { 0x20 } | Add-Member -PassThru ScriptMethod Dispose {} }
+    function script:Test-Snapshot { $global:snapshot }
+}
+function Show-Done([string]$What, [scriptblock]$Do) {
+    $global:done = @()
+    $said = ''
+    try { & (Get-Own '_KindService') $Do } catch { $said = $_.Exception.Message }
+    "${What}: $($global:done -join ', ') / $said"
+}
+"""
+
+
+def test_what_hangs_on_a_service_is_not_stopped_along_where_users_notice(engine):
+    script = (
+        MANAGER
+        + r"""
+Show-Done 'fine' { Restart-One 'CryptSvc' $null }
+Show-Done 'refused' { Restart-One 'Winmgmt' $null }
+Show-Done 'allowed' { Set-ServiceLimit 1 1 'RdAgent' @('vmms'); Restart-One 'Winmgmt' $null }
+"""
+    )
+    lines = engine(["_Change", "_KindService"], script)[1]
+    said = dict(line.split(": ", 1) for line in lines if ": " in line)
+    assert said["fine"] == "stop CryptSvc, start CryptSvc / " and said["allowed"] == "stop Winmgmt, start Winmgmt / ", lines
+    assert said["refused"].startswith(" / The service Winmgmt was not stopped, since VMMS depends on it"), lines
+
+
+def test_the_agent_is_restarted_for_its_own_services_only_and_not_in_a_snapshot(engine):
+    script = (
+        MANAGER
+        + r"""
+$notes = New-Object System.Collections.ArrayList
+Show-Done 'other' { Resolve-StopPending 'VSS' $notes }
+Show-Done 'own' { Resolve-StopPending 'WindowsAzureGuestAgent' $notes }
+$global:snapshot = $true
+Show-Done 'snapshot' { Resolve-StopPending 'WindowsAzureGuestAgent' $notes }
+Show-Done 'itself' { function script:Open-Key { [pscustomobject]@{} | Add-Member -PassThru ScriptMethod GetValue { 0x10 } |
+    Add-Member -PassThru ScriptMethod Dispose {} }; function script:Get-ServicePid { 1 }; Resolve-StopPending 'RdAgent' $notes }
+"""
+    )
+    lines = engine(["_Change", "_KindService"], script)[1]
+    said = dict(line.split(": ", 1) for line in lines if ": " in line)
+    assert said["other"].startswith(" / The service VSS hangs in StopPending and is none of the agent's"), lines
+    assert said["own"].startswith("stop RdAgent, start RdAgent / The service WindowsAzureGuestAgent hangs in StopPending and shares"), lines
+    assert said["snapshot"].startswith(" / A snapshot began meanwhile, so RdAgent was not restarted"), lines
+    assert said["itself"].startswith(" / A snapshot began meanwhile, so the process of RdAgent"), lines
