@@ -81,7 +81,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, dhcp, dhcp_text, persist, undo
 
 NOTHING = " Nothing was changed."
-RESOLV, AZURE_DNS = "/etc/resolv.conf", "168.63.129.16"
+RESOLV = "/etc/resolv.conf"
+AZURE_DNS = "168.63.129.16"
 # What ifupdown and network scripts call for DHCP.
 CLIENTS = ("dhclient", "dhcpcd", "udhcpc")
 PLACES = ("/sbin", "/usr/sbin", "/bin", "/usr/bin", "/usr/local/sbin")

@@ -12,9 +12,9 @@ from __future__ import annotations
 import fnmatch
 import re
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from xml.etree import ElementTree
 
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.errors import AzureError, ConfigurationError, TransportError, one_line
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm.transport import Answer, Transport
