@@ -116,19 +116,9 @@ attributes:
     platforms: linux
 """
 
-    # What a writer on Linux guests adds that may cut the connection.
-    LINUX_GUARDED = r"""
+    # What a writer that may cut the connection adds on both systems.
+    GUARDED = r"""
 options:
-  confirm_s:
-    description:
-      - Seconds within which the change has to be confirmed, by O(verify) or by a second call with O(confirm). Otherwise the guest puts the former
-        state back by itself, which brings back a guest that was cut off.
-      - A timer of systemd is started before the change, and a unit that does the same when the guest restarts before the confirmation. When they
-        cannot be started, nothing is changed. They lie below C(/var/lib/vmbackup_azure/guard).
-      - Until then every other change of this kind and M(vmbackup.azure.undo) are deferred on this guest.
-      - V(0) is without such a net. Needs O(undo).
-    type: int
-    default: 0
   confirm:
     description:
       - What an earlier call returned as RV(token). Tells the guest to keep that change, and does nothing else.
@@ -141,6 +131,21 @@ options:
       - With V(false) the change waits for a call with O(confirm).
     type: bool
     default: true
+"""
+
+    # What a writer on Linux guests adds that may cut the connection, beside GUARDED.
+    LINUX_GUARDED = r"""
+options:
+  confirm_s:
+    description:
+      - Seconds within which the change has to be confirmed, by O(verify) or by a second call with O(confirm). Otherwise the guest puts the former
+        state back by itself, which brings back a guest that was cut off.
+      - A timer of systemd is started before the change, and a unit that does the same when the guest restarts before the confirmation. When they
+        cannot be started, nothing is changed. They lie below C(/var/lib/vmbackup_azure/guard).
+      - Until then every other change of this kind and M(vmbackup.azure.undo) are deferred on this guest.
+      - V(0) is without such a net. Needs O(undo).
+    type: int
+    default: 0
 """
 
     # A writer on Windows guests, with what all of them share.
@@ -178,7 +183,7 @@ seealso:
   - module: vmbackup.azure.win_undo
 """
 
-    # What a writer on Windows guests adds that may cut the connection.
+    # What a writer on Windows guests adds that may cut the connection, beside GUARDED.
     WINDOWS_GUARDED = r"""
 options:
   confirm_s:
@@ -191,18 +196,6 @@ options:
       - V(0) is without such a net. Needs O(undo).
     type: int
     default: 0
-  confirm:
-    description:
-      - What an earlier call returned as RV(token). Tells the guest to keep that change, and does nothing else.
-      - Where the answer of that call was lost, the name given in its O(undo) stands for the newest change of that name.
-    type: str
-  verify:
-    description:
-      - Whether to look over a new connection that the guest still answers, and to confirm the change then. It is done from the controller,
-        within half of O(confirm_s), and only where something waits for a confirmation.
-      - With V(false) the change waits for a call with O(confirm).
-    type: bool
-    default: true
 notes:
   - The confirmation of a change (O(confirm)) looks for no snapshot.
 """

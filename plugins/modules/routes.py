@@ -64,6 +64,7 @@ notes:
   - Everything is checked before the first write. When a write fails, what this call changed before is put back.
 extends_documentation_fragment:
   - vmbackup.azure.attributes.linux_writer
+  - vmbackup.azure.attributes.guarded
   - vmbackup.azure.attributes.linux_guarded
 seealso:
   - module: vmbackup.azure.undo

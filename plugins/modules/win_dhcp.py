@@ -41,6 +41,7 @@ notes:
   - The guest may get another address. See before that Azure gives it the one that it has.
 extends_documentation_fragment:
   - vmbackup.azure.attributes.windows_writer
+  - vmbackup.azure.attributes.guarded
   - vmbackup.azure.attributes.windows_guarded
 author:
   - vmbackup.azure contributors (@vmbackup)
