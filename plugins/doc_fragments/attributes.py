@@ -84,7 +84,7 @@ attributes:
     support: full
 """
 
-    # A writer on Linux guests, with what all of them share.
+    # A writer on Linux guests, with what all of them share beside WRITES.
     LINUX_WRITER = r"""
 options:
   undo:
@@ -104,12 +104,6 @@ notes:
   - Takes the guest's lock and looks for a snapshot immediately before it writes. When another run is at work or a snapshot runs, nothing is
     changed and C(deferred) is returned.
 attributes:
-  check_mode:
-    description: Can run in check mode and says what it would change.
-    support: full
-  diff_mode:
-    description: Returns what was, or would be, changed.
-    support: full
   platform:
     description: Linux guests.
     support: full
@@ -148,7 +142,7 @@ options:
     default: 0
 """
 
-    # A writer on Windows guests, with what all of them share.
+    # A writer on Windows guests, with what all of them share beside WRITES.
     WINDOWS_WRITER = r"""
 options:
   undo:
@@ -169,12 +163,6 @@ notes:
   - Looks for a snapshot immediately before the first write. When one runs or starts, nothing is changed and C(deferred) is returned.
   - Everything is checked before the first write. When a write fails, what this call changed before is put back.
 attributes:
-  check_mode:
-    description: Can run in check mode and says what it would change.
-    support: full
-  diff_mode:
-    description: Returns what was, or would be, changed.
-    support: full
   platform:
     description: Windows guests, Windows PowerShell 5.1 and newer.
     support: full

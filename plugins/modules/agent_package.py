@@ -82,6 +82,7 @@ notes:
   - Needs root.
   - On SUSE the package of the agent's configuration goes with the agent, since it asks for the same version.
 extends_documentation_fragment:
+  - vmbackup.azure.attributes.writes
   - vmbackup.azure.attributes.linux_writer
 seealso:
   - module: vmbackup.azure.undo

@@ -63,6 +63,7 @@ notes:
   - Needs root and C(ip) of iproute2.
   - Everything is checked before the first write. When a write fails, what this call changed before is put back.
 extends_documentation_fragment:
+  - vmbackup.azure.attributes.writes
   - vmbackup.azure.attributes.linux_writer
   - vmbackup.azure.attributes.guarded
   - vmbackup.azure.attributes.linux_guarded

@@ -44,6 +44,7 @@ options:
 notes:
   - Needs root. The agent reads the file only when it starts, so restart it afterwards, but never while a snapshot runs.
 extends_documentation_fragment:
+  - vmbackup.azure.attributes.writes
   - vmbackup.azure.attributes.linux_writer
 seealso:
   - module: vmbackup.azure.undo

@@ -40,6 +40,7 @@ notes:
     unless DHCP gives another address by then, and a later one only removes the task.
   - The guest may get another address. See before that Azure gives it the one that it has.
 extends_documentation_fragment:
+  - vmbackup.azure.attributes.writes
   - vmbackup.azure.attributes.windows_writer
   - vmbackup.azure.attributes.guarded
   - vmbackup.azure.attributes.windows_guarded

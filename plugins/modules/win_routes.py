@@ -60,6 +60,7 @@ options:
 notes:
   - Until the confirmation nothing is written to C(PersistentStore), so that a restart of the guest brings the former routes back.
 extends_documentation_fragment:
+  - vmbackup.azure.attributes.writes
   - vmbackup.azure.attributes.windows_writer
   - vmbackup.azure.attributes.guarded
   - vmbackup.azure.attributes.windows_guarded
