@@ -30,6 +30,7 @@ notes:
   - See before that Azure gives the interface this same address, by the instance metadata service.
   - A file below C(/run), which netplan makes, is refused. Set C(dhcp4) in C(/etc/netplan) instead.
 extends_documentation_fragment:
+  - vmbackup.azure.attributes.writes
   - vmbackup.azure.attributes.linux_writer
 seealso:
   - module: vmbackup.azure.undo
@@ -124,8 +125,8 @@ def notes_of(path):
     if not servers:
         return []
     return [
-        "{0} names {1}; when the guest starts the next time, the DHCP client writes it anew with the name servers of the virtual network. See that "
-        "these are right.".format(RESOLV, ", ".join(servers[:3]))
+        "{0} names {1}; when the guest starts the next time, the DHCP client writes it anew with the name servers of the virtual network. "
+        "Check that these are right.".format(RESOLV, ", ".join(servers[:3]))
     ]
 
 

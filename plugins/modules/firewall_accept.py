@@ -28,6 +28,7 @@ options:
 notes:
   - Needs root.
 extends_documentation_fragment:
+  - vmbackup.azure.attributes.writes
   - vmbackup.azure.attributes.linux_writer
 seealso:
   - module: vmbackup.azure.undo

@@ -26,7 +26,7 @@ _CODE = re.compile(rb"<Code>([A-Za-z]{1,80})</Code>")
 
 # What Azure Storage's codes mean to the person who made the signature.
 _REFUSED = {
-    "AuthenticationFailed": "the signature is not valid (any more); make a new one, and see that this machine's clock is right",
+    "AuthenticationFailed": "the signature is not valid (any more); make a new one, and check that this machine's clock is right",
     "AuthorizationPermissionMismatch": "the signature does not allow it; it needs the permissions create and write, and read and list to merge reports",
     "UnauthorizedBlobOverwrite": "a report of that name is there, and the signature does not allow overwriting; let it write, or set vmbackup_report_name",
     "AuthorizationFailure": "the network rules of the account do not let this machine in, or the signature is not valid (any more)",

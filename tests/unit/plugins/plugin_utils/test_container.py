@@ -141,5 +141,5 @@ def test_a_signature_that_expired_is_said_with_what_to_do(answered):
         container.put("a.json", b"{}", "application/json")
     assert str(caught.value) == (
         "Could not store a.json in https://reports.blob.core.windows.net/vm-backup: HTTP 403 AuthenticationFailed, the signature is not valid"
-        " (any more); make a new one, and see that this machine's clock is right."
+        " (any more); make a new one, and check that this machine's clock is right."
     )
