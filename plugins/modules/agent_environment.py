@@ -30,6 +30,7 @@ notes:
   - Needs root and systemd.
   - A variable that an environment file of the unit sets is refused, since what such a file sets wins over a drop-in.
 extends_documentation_fragment:
+  - vmbackup.azure.attributes.writes
   - vmbackup.azure.attributes.linux_writer
 seealso:
   - module: vmbackup.azure.waagent_conf
@@ -80,7 +81,7 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, persist, proxy, restore, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, guard_program, persist, proxy, restore, undo
 from ansible_collections.vmbackup.azure.plugins.module_utils._redact import redact_proxy
 
 DROP_IN = "/etc/systemd/system/{0}.d/zzz-vmbackup-environment.conf"
@@ -184,7 +185,7 @@ def main():
         if changes and not module.check_mode:
             with change.Change(module, files=[path], units=[options["unit"]]) as frame:
                 plan = Plan(options, runner)  # only now nobody else changes it
-                undo.make_public(os.path.dirname(path))
+                guard_program.make_public(os.path.dirname(path))
                 # Others may not read what may hold a password.
                 undo.replace(path, [plan.text.encode("utf-8")], mode=0o600)
                 restore.systemctl(runner, ["daemon-reload"])

@@ -64,6 +64,7 @@ options:
 notes:
   - Needs root.
 extends_documentation_fragment:
+  - vmbackup.azure.attributes.writes
   - vmbackup.azure.attributes.linux_writer
 seealso:
   - module: vmbackup.azure.undo
@@ -106,7 +107,7 @@ undo_point:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, restore, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, guard_program, restore, undo
 
 DROP_IN = "/etc/systemd/system/{0}.d/{1}"
 DROP_IN_TEXT = "# Written by vmbackup.azure: the guest agent has to come back whenever it ends.\n[Service]\nRestart=always\nRestartSec=5\n"
@@ -201,7 +202,7 @@ class Plan(object):
 
 
 def write_drop_in(path):
-    undo.make_public(os.path.dirname(path))
+    guard_program.make_public(os.path.dirname(path))
     undo.replace(path, [DROP_IN_TEXT.encode("ascii")], mode=0o644)
 
 

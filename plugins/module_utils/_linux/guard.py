@@ -168,7 +168,7 @@ def arm(point, steps, seconds, store, runner):
         undo.sync_directory(place)
         undo.replace(unit, [BOOT_UNIT.format(directory=directory, python=sys.executable).encode("utf-8")], mode=0o644)
         if not os.path.isdir(os.path.dirname(link)):
-            undo.make_public(os.path.dirname(link))
+            guard_program.make_public(os.path.dirname(link))
         if not os.path.lexists(link):
             os.symlink(unit, link)
         undo.sync_directory(os.path.dirname(link))

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux import undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import guard_program, undo
 
 LINKS = "/run/systemd/netif/links"
 NETWORK = "/etc/systemd/network"
@@ -55,7 +55,7 @@ class Place(object):
                 os.rmdir(parent)
         else:
             parent = os.path.dirname(self.path)
-            undo.make_public(parent)
+            guard_program.make_public(parent)
             if self._hidden():
                 os.chmod(parent, os.stat(parent).st_mode & 0o7777 | 0o055)
             undo.replace(self.path, [self.text.encode("utf-8")], mode=None if os.path.exists(self.path) else self.mode)

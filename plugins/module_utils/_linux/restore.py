@@ -5,7 +5,7 @@
 
 import os
 
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux import conf, kinds, packages, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import conf, guard_program, kinds, packages, undo
 from ansible_collections.vmbackup.azure.plugins.module_utils._values import version_key
 
 DIFF_BYTES = 65536
@@ -151,7 +151,7 @@ def place(want):
         if parent.endswith((".service.d", ".network.d")) and not os.listdir(parent):
             os.rmdir(parent)
         return
-    undo.make_public(parent)
+    guard_program.make_public(parent)
     if want["kind"] == "link":
         temporary = os.path.join(parent, ".vmbackup-{0}".format(os.getpid()))
         os.symlink(want["target"], temporary)

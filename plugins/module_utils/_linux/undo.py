@@ -296,14 +296,6 @@ def make_directory(path):
     check_trusted(path)
 
 
-def make_public(path):
-    """Make a directory that everybody may read, and those above it, where they are missing: the umask must not keep a daemon out."""
-    if not os.path.isdir(path):
-        make_public(os.path.dirname(path))
-        os.mkdir(path)
-        os.chmod(path, 0o755)
-
-
 def remove_point(store, point):
     """Remove a point and all that it keeps, in one step for whoever reads the store."""
     gone = tempfile.mkdtemp(prefix=".old-", dir=store)

@@ -596,17 +596,3 @@ def test_package_state(answers, expected):
 def test_package_state_without_managers():
     with pytest.raises(undo.UndoError, match="Neither dpkg nor rpm"):
         undo.package_state("x", lambda arguments: (127, "", ""))
-
-
-def test_a_change_whose_guard_does_not_start_leaves_no_undo_point(guest, monkeypatch):
-    guest.path("a").write_text("one\n")
-    refused = undo.UndoError("The guard of this change did not start. Nothing was changed.")
-
-    def refuse(*_arguments):
-        raise refused
-
-    monkeypatch.setattr(change.guard, "arm", refuse)
-    options = dict(change.guarded_options(), undo="agent.service", keep_days=90, store=str(guest.store), confirm_s=60)
-    with pytest.raises(undo.UndoError), change.Change(Module(options), files=[str(guest.path("a"))]):
-        raise AssertionError("nothing is written")
-    assert undo.read_points(str(guest.store)) == [], "it would bring back later what somebody changed meanwhile"

@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 import time
+import types
 
 import pytest
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux import guard, guard_program, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, guard, guard_program, undo
 
 REMEDY = "connectivity.route"
 
@@ -224,10 +225,20 @@ def test_a_call_that_finds_its_own_change_waiting_gets_the_token(guest):
 
 def test_directories_are_readable_whatever_the_umask(guest):
     former = os.umask(0o077)
+    path = guest.root / "a" / "b"
     try:
-        for make in (undo.make_public, guard_program.make_public):
-            path = guest.root / make.__module__ / "a" / "b"
-            make(str(path))
-            assert [oct(each.stat().st_mode & 0o777) for each in (path, path.parent)] == ["0o755"] * 2
+        guard_program.make_public(str(path))
+        assert [oct(each.stat().st_mode & 0o777) for each in (path, path.parent)] == ["0o755"] * 2
     finally:
         os.umask(former)
+
+
+def test_a_change_whose_guard_does_not_start_leaves_no_undo_point(guest, monkeypatch):
+    guest.code = 1
+    monkeypatch.setattr(undo, "runner_of", lambda module: guest.runner)
+    options = {"undo": "connectivity.azure_routes", "keep_days": 0, "store": guest.store, "confirm_s": 60}
+    with pytest.raises(undo.UndoError, match="did not start.*Nothing was changed"):
+        with change.Change(types.SimpleNamespace(params=options), files=[str(guest.file)]):
+            raise AssertionError("nothing is written")
+    kept = [point["id"] for point in undo.read_points(guest.store)]
+    assert kept == [guest.point["id"]], "it would bring back later what somebody changed meanwhile"
