@@ -172,9 +172,9 @@ for _try in $(seq 20); do bash -c 'exec 3<>/dev/tcp/127.0.0.1/3128' 2>/dev/null 
 
 
 def test_a_real_proxy_that_refuses_or_asks_for_a_password_is_found(lab, tmp_path):
-    lab("up", "nm1")
-    lab("reset", "f12")
-    lab("wait-ready", "f12")
+    for guest in ("nm1", "f12"):
+        lab("reset", guest)
+        lab("wait-ready", guest)
     lab.shell("nm1", SQUID.format("allow all"))
     proxy = "sed -i '/^HttpProxy/d' /etc/waagent.conf; printf 'HttpProxy.Host=10.94.0.19\\nHttpProxy.Port=3128\\n' >>/etc/waagent.conf"
     lab.shell("f12", proxy + "; systemctl restart walinuxagent")
