@@ -50,7 +50,7 @@ def test_nothing_is_done_without_consent(lab, tmp_path):
 def test_a_running_snapshot_puts_the_restart_off(lab, tmp_path):
     lab.plant({"f05": "agent_verbose"})
     pid = main_pid(lab, "f05")
-    lab.start_snapshot("f05", seconds=60)
+    lab.start_snapshot("f05", seconds=300)
     removed = lab.ansible("ansible", "f05", "-b", "-m", "vmbackup.azure.agent_package", "-a", "state=absent")
     assert '"deferred": true' in removed.stdout and "CHANGED" not in removed.stdout, removed.stdout
     consent = ["-e", "vmbackup_allow_verbose_logging_off=true"]
@@ -59,7 +59,10 @@ def test_a_running_snapshot_puts_the_restart_off(lab, tmp_path):
     assert host_of(report, "f05")["status"] == "deferred", host_of(report, "f05")
     assert [finding["state"] for finding in host_of(report, "f05")["findings"]] == ["deferred"], "the agent does not know of it yet"
     assert main_pid(lab, "f05") == pid, "the agent was restarted while a snapshot ran"
+    end = threading.Timer(12, lambda: lab.end_snapshot("f05"))
+    end.start()
     report = lab.playbook("vmbackup.azure.remediate", ["f05"], tmp_path, *(consent + ["-e", "vmbackup_snapshot_wait_s=300"]))[2]
+    end.join()
     assert not lab.snapshot_runs("f05")
     assert host_of(report, "f05")["status"] == "repaired", host_of(report, "f05")
     assert main_pid(lab, "f05") != pid

@@ -100,7 +100,7 @@ def test_guests_that_wait_hold_up_no_other(lab, tmp_path):
     for guest in free:
         lab.shell(guest, "systemctl stop walinuxagent.service")
     for guest in waiting:
-        lab.start_snapshot(guest, seconds=180)  # longer than the repair of the others, on a busy machine too
+        lab.start_snapshot(guest, seconds=300)  # ended as soon as the others are repaired
     repaired = {}
 
     def look():
@@ -112,6 +112,8 @@ def test_guests_that_wait_hold_up_no_other(lab, tmp_path):
                 ):
                     repaired[guest] = [lab.snapshot_runs(other) for other in waiting]
             over.wait(1)
+        for guest in waiting:
+            lab.end_snapshot(guest)
 
     over = threading.Event()
     watcher = threading.Thread(target=look)
