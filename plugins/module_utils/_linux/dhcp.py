@@ -195,24 +195,52 @@ def parse_sections(text):
     return sections
 
 
-def networkd_method(sections, interface, mac):
-    """Return (matches, method) of a ``.network`` file for an interface: dhcp, static or None."""
-    match, dhcp, address = None, None, False
+def _listed(values):
+    """Return the words of a list that several lines of one key make: an empty line empties it."""
+    words = []
+    for value in values:
+        if value:
+            words.extend(value.split())
+        else:
+            words = []
+    return words
+
+
+def _matches(key, values, told):
+    """Say whether a line of ``[Match]`` holds for the interface, None where it cannot be known.
+
+    :param told: what is known of the interface, by the key in lower case.
+    A list that begins with an exclamation mark is inverted.
+    """
+    words = _listed(values)
+    known = told.get(key)
+    if not words:
+        return True
+    if known is None or any(sign in word for word in words for sign in "?[{"):
+        return None
+    inverted = words[0].startswith("!")
+    words[0] = words[0].lstrip("!")
+    if key.endswith("macaddress"):
+        return (known.lower() in [word.lower().replace("-", ":") for word in words]) != inverted
+    return any(wildcard(word, known) for word in words) != inverted
+
+
+def networkd_method(sections, interface, mac, driver=None):
+    """Return (matches, method) of a ``.network`` file for an interface: dhcp, static or None; matches is None where it cannot be known."""
+    told = {"name": interface, "macaddress": mac, "permanentmacaddress": mac, "driver": driver, "type": "ether"}
+    answers, dhcp, address = None, None, False
     for name, values in sections:
         if name == "Match":
-            match = True if match is None else match
-            for pattern in values.get("name", []):
-                hits = [wildcard(p, interface) for p in pattern.split()]
-                match = match and any(hits)
-            for wanted in values.get("macaddress", []):
-                match = match and (mac or "").lower() in wanted.lower().split()
+            answers = (answers or []) + [_matches(key, found, told) for key, found in values.items()]
         elif name == "Network":
             dhcp = (values.get("dhcp") or [dhcp])[-1]
             address = address or bool(values.get("address"))
         elif name == "Address":
             address = address or bool(values.get("address"))
-    if not match:
+    if answers is None or False in answers:
         return False, None
+    if None in answers:
+        return None, None
     if str(dhcp).lower() in ("yes", "true", "ipv4", "both", "1", "on"):
         return True, "dhcp"
     return True, "static" if address else None
@@ -231,18 +259,38 @@ def ifcfg_method(text):
     return "static" if protocol in ("none", "static") or "IPADDR" in values else None
 
 
-def method(host, interface, mac, running):
-    """Return (dhcp, static or None, the file that says so). What is configured counts, not what happens to run."""
-    for path in host.glob("/run/systemd/network/*.network") + host.glob("/etc/systemd/network/*.network"):
-        if "systemd-networkd" not in running:
-            break
-        matches, found = networkd_method(parse_sections(host.read("network", path)), interface, mac)
-        if matches:
-            return found, path
+# Where the same name stands twice, the later folder has it.
+_NETWORKD = ("/lib/systemd/network", "/usr/lib/systemd/network", "/usr/local/lib/systemd/network", "/run/systemd/network", "/etc/systemd/network")
+
+
+def _by_name(host, pattern):
+    """Return the paths of systemd-networkd's files in the order in which it reads them: by name, whatever their folder is."""
+    found = {path.rpartition("/")[2]: path for directory in _NETWORKD for path in host.glob(directory + "/" + pattern)}
+    return [found[name] for name in sorted(found)]
+
+
+def _by_networkd(host, interface, mac):
+    """Return (matches, method, path) of the first file that is for the interface, or may be; (False, None, None) where none is."""
+    said = host.read("network", "/sys/class/net/{0}/device/uevent".format(interface)) or ""
+    driver = next((line[7:].strip() for line in said.split("\n") if line.startswith("DRIVER=")), None)
+    for path in _by_name(host, "*.network"):
+        parts = [path] + _by_name(host, path.rpartition("/")[2] + ".d/*.conf")
+        sections = [section for part in parts for section in parse_sections(host.read("network", part))]
+        matches, found = networkd_method(sections, interface, mac, driver)
+        if matches is not False:
+            return matches, found, path
+    return False, None, None
+
+
+def _by_network_manager(host, interface, mac):
+    """Return (method, path) of the first profile of NetworkManager that it connects the interface by on its own."""
     for directory in ("/etc/NetworkManager/system-connections", "/run/NetworkManager/system-connections"):
         for path in host.glob(directory + "/*"):
             values = dict(parse_sections(host.read("network", path)))
-            if values.get("connection", {}).get("interface-name", [interface])[-1] != interface:
+            connection = {key: found[-1] for key, found in values.get("connection", {}).items()}
+            if connection.get("interface-name") not in (None, interface) or connection.get("autoconnect", "true").lower() in ("false", "no", "0"):
+                continue
+            if connection.get("type", "ethernet") not in ("ethernet", "802-3-ethernet"):
                 continue
             card = values.get("ethernet", values.get("802-3-ethernet", {})).get("mac-address", [mac])[-1]
             if mac and card and card.lower() != mac.lower():
@@ -250,6 +298,19 @@ def method(host, interface, mac, running):
             found = {"auto": "dhcp", "manual": "static"}.get(values.get("ipv4", {}).get("method", [""])[-1])
             if found:
                 return found, path
+    return None, None
+
+
+def method(host, interface, mac, running):
+    """Return (dhcp, static or None, the file that says so). What is configured counts, not what happens to run."""
+    if "systemd-networkd" in running:
+        matches, found, path = _by_networkd(host, interface, mac)
+        if path:
+            return found if matches else None, path
+    if "NetworkManager" in running:
+        found, path = _by_network_manager(host, interface, mac)
+        if found:
+            return found, path
     pending, seen, last = ["/etc/network/interfaces"], set(), (None, None)
     while pending and len(seen) < 64:
         path = pending.pop(0)

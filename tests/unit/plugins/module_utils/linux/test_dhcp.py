@@ -5,6 +5,7 @@ import os
 
 import pytest
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux import dhcp
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.guest import Guest
 from ansible_collections.vmbackup.azure.plugins.module_utils._values import epoch
 
 FIXTURES = os.path.join(os.path.dirname(__file__), "..", "..", "..", "fixtures", "waagent")
@@ -126,3 +127,90 @@ def test_ifcfg_method(text, expected):
 def test_secondary_addresses_beside_dhcp_are_no_static_setup(order):
     text = "auto eth0\n" + "".join("iface eth0 inet {0}\n".format(method) for method in order)
     assert dhcp.parse_interfaces(text, "eth0")[0] == "dhcp"
+
+
+MAC = "00:0d:3a:33:82:e8"
+
+
+@pytest.mark.parametrize(
+    "match, expected",
+    [
+        ("PermanentMACAddress=00:0d:3a:33:82:e8", True),
+        ("PermanentMACAddress=00:0d:3a:00:00:01", False),
+        ("MACAddress=00-0d-3a-33-82-e8 00:0d:3a:00:00:01", True),
+        ("MACAddress=!00:0d:3a:33:82:e8", False),
+        ("Driver=hv_netvsc\nName=eth*", True),
+        ("Driver=mlx5_core", False),
+        ("Driver=!mlx5_core mlx4_core", True),
+        ("Name=!lo docker*", True),
+        ("Name=en*\nName=eth*", True),
+        ("Name=en*\nName=", True),
+        ("Name=eth[0-9]", None),
+        ("Type=ether\nName=eth0", True),
+        ("Type=wlan", False),
+        ("Type=ether\nKind=!*", None),
+        ("Virtualization=container", None),
+        ("Virtualization=container\nName=en*", False),
+    ],
+)
+def test_what_a_network_file_matches_an_interface_by(match, expected):
+    sections = dhcp.parse_sections("[Match]\n" + match + "\n[Network]\nAddress=10.0.0.4/24\n")
+    assert dhcp.networkd_method(sections, "eth0", MAC, "hv_netvsc") == (expected, "static" if expected else None)
+
+
+STATIC, DYNAMIC = "[Match]\nName=eth0\n[Network]\nAddress=10.0.0.4/24\n", "[Match]\nName=eth*\n[Network]\nDHCP=ipv4\n"
+OTHER = "[Match]\nPermanentMACAddress=00:0d:3a:00:00:01\n[Network]\nAddress=10.0.1.4/24\n"
+UNKNOWN = "[Match]\nKernelVersion=>5\n[Network]\nAddress=10.0.0.4/24\n"
+
+
+def guest_with(tmp_path, files):
+    for path, text in files.items():
+        place = tmp_path / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    return Guest(root=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        # netplan names its file for the second card first, and matches it by its permanent address.
+        ({"run/systemd/network/10-netplan-a.network": OTHER, "run/systemd/network/10-netplan-eth0.network": DYNAMIC},
+         ("dhcp", "/run/systemd/network/10-netplan-eth0.network")),
+        ({"run/systemd/network/10-netplan-eth0.network": DYNAMIC, "etc/systemd/network/05-own.network": STATIC},
+         ("static", "/etc/systemd/network/05-own.network")),
+        ({"run/systemd/network/10-a.network": STATIC, "etc/systemd/network/10-a.network": DYNAMIC}, ("dhcp", "/etc/systemd/network/10-a.network")),
+        ({"etc/systemd/network/10-a.network": STATIC, "etc/systemd/network/10-a.network.d/dhcp.conf": "[Network]\nDHCP=yes\n"},
+         ("dhcp", "/etc/systemd/network/10-a.network")),
+        ({"etc/systemd/network/10-a.network": UNKNOWN, "etc/systemd/network/20-b.network": STATIC}, (None, "/etc/systemd/network/10-a.network")),
+        ({"etc/systemd/network/10-a.network": STATIC.replace("eth0", "en*")}, (None, None)),
+    ],
+)  # fmt: skip
+def test_the_file_that_networkd_takes(tmp_path, files, expected):
+    assert dhcp.method(guest_with(tmp_path, files), "eth0", MAC, {"systemd-networkd"}) == expected
+
+
+def test_the_driver_is_the_one_that_the_kernel_names(tmp_path):
+    file = {"etc/systemd/network/10-a.network": "[Match]\nDriver=hv_netvsc\n[Network]\nDHCP=yes\n"}
+    assert dhcp.method(guest_with(tmp_path, file), "eth0", MAC, {"systemd-networkd"})[0] is None
+    file["sys/class/net/eth0/device/uevent"] = "DRIVER=hv_netvsc\nMODALIAS=vmbus:f8615163\n"
+    assert dhcp.method(guest_with(tmp_path, file), "eth0", MAC, {"systemd-networkd"})[0] == "dhcp"
+
+
+PROFILE = "[connection]\n{0}\n[ipv4]\nmethod=manual\naddress1=10.0.0.4/24\n"
+
+
+@pytest.mark.parametrize(
+    "connection, more, running, expected",
+    [
+        ("type=ethernet\ninterface-name=eth0", "", {"NetworkManager"}, "static"),
+        ("type=ethernet", "[ethernet]\nmac-address=00:0D:3A:33:82:E8\n", {"NetworkManager"}, "static"),
+        ("type=ethernet", "[ethernet]\nmac-address=00:0D:3A:00:00:01\n", {"NetworkManager"}, None),
+        ("type=ethernet\ninterface-name=eth0\nautoconnect=false", "", {"NetworkManager"}, None),
+        ("type=vpn", "", {"NetworkManager"}, None),
+        ("type=ethernet\ninterface-name=eth0", "", {"systemd-networkd"}, None),
+    ],
+)
+def test_the_profile_that_network_manager_takes(tmp_path, connection, more, running, expected):
+    files = {"etc/NetworkManager/system-connections/a.nmconnection": PROFILE.format(connection) + more}
+    assert dhcp.method(guest_with(tmp_path, files), "eth0", MAC, running)[0] == expected
