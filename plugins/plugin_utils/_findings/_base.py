@@ -169,6 +169,13 @@ def windows_service(facts: Facts, name: str) -> Mapping[str, Any]:
     return next((row for row in items(facts, "agent.services") if row.get("name") == name), {})
 
 
+def sql_server(facts: Facts) -> bool:
+    """Say whether SQL Server is on a Windows guest."""
+    return bool(get(facts, "vss.sql_server.present")) or any(
+        row.get("exists") and str(row.get("name")).upper().startswith("MSSQL") for row in items(facts, "agent.services")
+    )
+
+
 def service_fix(name: str, expect: Mapping[str, Any] | None = None, **wanted: Any) -> Fix:
     """Return what win_services has to write for one service.
 

@@ -23,6 +23,7 @@ from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._base imp
     seen,
     service_fix,
     size,
+    sql_server,
     windows_service,
 )
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._coded import (
@@ -329,9 +330,10 @@ def filesystem_full(facts: Facts, limits: Limits) -> Iterator[Seen]:
         place = entry.get("mount_point")
         if entry.get("read_only") or not (entry.get("freezes") or place in ("/", "/var", "/var/log", "/tmp")):
             continue
-        used, inodes = entry.get("used_percent"), entry.get("inodes_used_percent")
-        if used is not None and used >= limits["filesystem_used_percent"]:
-            yield seen("bytes", mount_point=place, used=used, free=size(entry.get("free_bytes") or 0))
+        used, free, inodes = entry.get("used_percent"), entry.get("free_bytes") or 0, entry.get("inodes_used_percent")
+        # A share alone says little of a large disk.
+        if used is not None and used >= limits["filesystem_used_percent"] and free < limits["filesystem_free_bytes"]:
+            yield seen("bytes", mount_point=place, used=used, free=size(free))
         if inodes is not None and inodes >= limits["inodes_used_percent"]:
             yield seen("inodes", mount_point=place, used=inodes)
 
@@ -385,6 +387,14 @@ def load_memory_high(facts: Facts, limits: Limits) -> Iterator[Seen]:
     used = memory.get("used_percent")
     if used is not None and used >= limits["memory_used_percent"]:
         yield seen(used=used, available=size(memory.get("available_bytes")), total=size(memory.get("total_bytes")))
+
+
+@on_windows()
+def load_memory_high_windows(facts: Facts, limits: Limits) -> Iterator[Seen]:
+    """SQL Server takes what memory there is, and gives it back when others need it: there, what is available counts."""
+    available = part(facts, "load.memory").get("available_bytes")
+    if not sql_server(facts) or available is None or available < limits["memory_available_bytes"]:
+        yield from load_memory_high(facts, limits)
 
 
 @finding(

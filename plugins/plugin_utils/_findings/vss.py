@@ -21,6 +21,7 @@ from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._base imp
     seen_option,
     service_fix,
     size,
+    sql_server,
     windows_service,
 )
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings._coded import coded
@@ -73,15 +74,8 @@ def vss_service_disabled(facts: Facts, limits: Limits) -> Iterator[Seen]:
 )
 def sql_writer_disabled(facts: Facts, limits: Limits) -> Iterator[Seen]:
     """Shadow copies work without it, and somebody may keep backups of the machine away from those of SQL Server that way."""
-    if _sql_server(facts) and windows_service(facts, "SQLWriter").get("start_type") == "disabled":
+    if sql_server(facts) and windows_service(facts, "SQLWriter").get("start_type") == "disabled":
         yield seen()
-
-
-def _sql_server(facts: Facts) -> bool:
-    services = items(facts, "agent.services")
-    return bool(get(facts, "vss.sql_server.present")) or any(
-        row.get("exists") and str(row.get("name")).upper().startswith("MSSQL") for row in services
-    )
 
 
 @finding(
@@ -171,7 +165,7 @@ def vss_copy_backup_unset(facts: Facts, limits: Limits) -> Iterator[Seen]:
     if option.get("type") not in (None, "REG_SZ"):
         yield seen("ignored", **{key: option.get(key) for key in ("key", "value", "type")})
         return
-    if not _sql_server(facts) or option:
+    if not sql_server(facts) or option:
         return
     writer = any(row.get("service") == "SQLWriter" for row in _failed_writers(facts))
     if writer or any(True for _seen in coded(facts, "snapshot_failed")):

@@ -351,7 +351,7 @@ CASES = {
     ),
     "mount_not_responding": (mount(responds=False), mount(), (mount(responds=None), False), {"load/filesystems": None}),
     "mount_unreadable": (mount(error="Stale file handle"), mount(), (mount(error=""), False), {"load": None}),
-    "filesystem_full": (mount(used_percent=90), mount(), (mount(used_percent=89, inodes_used_percent=94), False),
+    "filesystem_full": (mount(used_percent=90), mount(used_percent=92, free_bytes=322122547200), (mount(used_percent=89, inodes_used_percent=94), False),
                         mount(used_percent=None, inodes_used_percent=None)),
     "load_cpu_high": (
         {"load/cpu/busy_percent": 99.0, "load/cpu/load_1m": 4.0}, {"load/cpu/busy_percent": 99.0, "load/cpu/load_1m": 1.0},

@@ -236,12 +236,19 @@ CASES = {
         ({"extension/snapshot/code": 4, "extension/snapshot/age_s": 600}, False), {"extension/snapshot/code": None},
     ),
     "mount_unreadable": (drive(error="locked by BitLocker"), drive(), (drive(error=""), False), {"load/filesystems": None}),
-    "filesystem_full": (drive(used_percent=90), drive(), (drive(used_percent=89.9), False), drive(used_percent=None)),
+    "filesystem_full": (
+        drive(used_percent=90, free_bytes=10**10), drive(used_percent=92, free_bytes=322122547200),
+        (drive(used_percent=90, free_bytes=21474836480), False), drive(used_percent=None),
+    ),
     "load_cpu_high": (
         {"load/cpu/busy_percent": 99.0, "load/cpu/others_busy_percent": 97.0}, {"load/cpu/busy_percent": 99.0, "load/cpu/others_busy_percent": 20.0},
         ({"load/cpu/busy_percent": 90.0, "load/cpu/others_busy_percent": 90.0}, True), {"load/cpu/others_busy_percent": None},
     ),
-    "load_memory_high": ({"load/memory/used_percent": 97.0}, {}, ({"load/memory/used_percent": 90}, True), {"load/memory": None}),
+    "load_memory_high": (
+        both(SQL, {"load/memory/used_percent": 97.0, "load/memory/available_bytes": 2147483647}),
+        both(SQL, {"load/memory/used_percent": 97.0, "load/memory/available_bytes": 2147483648}),
+        ({"load/memory/used_percent": 90, "load/memory/available_bytes": 2147483648}, True), {"load/memory": None},
+    ),
     "clock_wrong": ({"load/time/offset_s": -301}, {}, ({"load/time/offset_s": 300}, False), {"load/time/offset_s": None}),
     "time_service_off": (
         service("W32Time", state="stopped", start_type="disabled"), service("W32Time", state="stopped", start_type="manual"),
