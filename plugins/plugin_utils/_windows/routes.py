@@ -88,13 +88,21 @@ def addresses(card: dict[str, Any]) -> list[Any]:
     return found
 
 
-def primary_card(cards: list[dict[str, Any]], routes: list[dict[str, Any]]) -> tuple[Any, ...]:
-    """Return the interface with the default route of the lowest metric, else the first that is up and has a gateway, else an address."""
+def primary_card(
+    cards: list[dict[str, Any]], routes: list[dict[str, Any]], of_azure: list[str | None] | None = None, source: str | None = None
+) -> tuple[Any, ...]:
+    """Return (card, gateway) of the interface with the default route, else of the first that is up, best with a gateway.
+
+    :param of_azure: MAC addresses that the instance metadata names: a VPN's default route may have the lower metric.
+    :param source: the address that the system itself takes by the default route. Windows adds the interface's metric to the route's, which is
+        not in the table, so that the lowest one decides only where this says nothing.
+    """
+    cards = [card for card in cards if mac(card.get("mac")) in (of_azure or [])] or cards
     defaults = sorted((r for r in routes if r["prefix_length"] == 0), key=lambda r: r["metric"])
-    for route in defaults:
-        for card in cards:
-            if as_int(card.get("index")) == route["index"]:
-                return card, route["gateway"]
+    found = [(card, route["gateway"]) for route in defaults for card in cards if as_int(card.get("index")) == route["index"]]
+    if found:
+        taken = [pair for pair in found if source in [address for address, _length in addresses(pair[0])]]
+        return (taken or found)[0]
     up = [card for card in cards if card.get("status") == "Up" and addresses(card)]
     up.sort(key=lambda card: not as_list(card.get("gateways")))
     if not up:
@@ -187,8 +195,11 @@ def collect(raw: Any) -> tuple[Any, ...]:
     table = raw.document.get("forward_table")
     active = parse_table(unpacked(table)) if table else None
     persistent = parse_persistent([found[0] for found in (raw.key(PERSISTENT) or {}).values()])
-    card, gateway = primary_card(cards, active or [])
     lookups = raw.part("lookups")
+    taken = matching(active or [], WIRESERVER)
+    source = as_text(as_dict(lookups.get(WIRESERVER)).get("source")) if taken and taken["prefix_length"] == 0 else None
+    of_azure = [mac(as_dict(card).get("mac")) for card in as_list(raw.part("imds").get("cards"))]
+    card, gateway = primary_card(cards, active or [], [address for address in of_azure if address], source)
     found = {a: describe(active, cards, a, as_dict(lookups.get(a))) for a in (WIRESERVER, IMDS)}
     to_host = {a: route for a, route in found.items() if route is not None} or None
     return primary(card, gateway), to_host, listed(active or [], persistent, cards), cards

@@ -319,3 +319,31 @@ def test_registry_counts_in_any_case():
     raw = Raw({"registry": {"HKLM\\SOFTWARE\\X": {"values": {"Name": ["DWord", -1]}, "subkeys": []}, "HKLM\\Y": None}})
     assert raw.value("hklm\\software\\x", "NAME") == 0xFFFFFFFF
     assert raw.looked("HKLM\\y") and raw.key("HKLM\\y") is None and not raw.looked("HKLM\\z")
+
+
+CARDS = [
+    {"index": 4, "mac": "00-0D-3A-33-82-E8", "status": "Up", "addresses": [["10.0.0.4", 24]], "gateways": ["10.0.0.1"]},
+    {"index": 7, "mac": "00-0D-3A-33-82-E9", "status": "Up", "addresses": [["10.0.1.4", 24]], "gateways": ["10.0.1.1"]},
+    {"index": 9, "mac": "00-FF-AA-BB-CC-DD", "status": "Up", "addresses": [["172.16.0.9", 24]], "gateways": []},
+]
+AZURE = ["00:0d:3a:33:82:e8", "00:0d:3a:33:82:e9"]
+
+
+@pytest.mark.parametrize(
+    "defaults, of_azure, source, expected",
+    [
+        # A VPN whose default route has the lower metric.
+        ([(4, "10.0.0.1", 256), (9, "172.16.0.1", 1)], AZURE, "172.16.0.9", (4, "10.0.0.1")),
+        ([(4, "10.0.0.1", 256), (9, "172.16.0.1", 1)], [], None, (9, "172.16.0.1")),
+        # Two of Azure's: the system adds the interface's metric, and says what came of it.
+        ([(4, "10.0.0.1", 256), (7, "10.0.1.1", 1)], AZURE, "10.0.0.4", (4, "10.0.0.1")),
+        ([(4, "10.0.0.1", 256), (7, "10.0.1.1", 1)], AZURE, None, (7, "10.0.1.1")),
+        # All traffic goes through the VPN, and Azure's card has no default route any more.
+        ([(9, "172.16.0.1", 1)], AZURE, "172.16.0.9", (4, "10.0.0.1")),
+        ([], AZURE, None, (4, "10.0.0.1")),
+    ],
+)
+def test_the_primary_interface(defaults, of_azure, source, expected):
+    table = [{"destination": "0.0.0.0", "prefix_length": 0, "gateway": hop, "index": index, "metric": metric} for index, hop, metric in defaults]
+    card, gateway = routes.primary_card(CARDS, table, of_azure, source)
+    assert (card["index"], gateway) == expected
