@@ -104,7 +104,7 @@ def network(host, context, options, started):
         "foreign_macs": guarded(host, "network", "MAC addresses", routes.foreign_macs, host),
         "resolvers": resolvers(host),
         "proxy": guarded(host, "network", "proxies", proxy.collect, *proxies),
-        "firewall": guarded(host, "network", "packet filter", firewall.collect, host, options["timeout_s"])
+        "firewall": guarded(host, "network", "packet filter", firewall.collect, host, primary["interface"], options["timeout_s"])
         if failed
         else {"agent_rules": None, "drops_root": None, "places": None},
     }

@@ -40,20 +40,19 @@ def _reached(jumps, starts):
     return found
 
 
-_HARMLESS = (
-    r"-p tcp|-m tcp|-m comment|--comment (?:\"[^\"]*\"|\S+)|-m (?:conntrack|state)|--(?:ctstate|state) (?:\w+,)*NEW(?:,\w+)*|-m owner|--uid-owner 0"
-    r"|-o (?!lo\b)\S+"
-)
+_HARMLESS = r"-p tcp|-m tcp|-m comment|--comment (?:\"[^\"]*\"|\S+)|-m (?:conntrack|state)|--(?:ctstate|state) (?:\w+,)*NEW(?:,\w+)*|-m owner|--uid-owner 0"
 
 
-def _accepts_all(line):
-    """Say whether a rule of the chain OUTPUT lets new connections of root through wherever they lead."""
+def _accepts_all(line, interface):
+    """Say whether a rule of the chain OUTPUT lets new connections of root through wherever they lead by an interface."""
+    line = line.replace(" -o {0} ".format(interface), " ", 1)
     return re.match(r"-A OUTPUT(?: (?:{0}))* -j ACCEPT\Z".format(_HARMLESS), line) is not None
 
 
-def parse_iptables(text):
+def parse_iptables(text, interface=None):
     """Return (agent's rules, rules that drop root's packets to the host) of ``iptables-save``, in its own words.
 
+    :param interface: name of the interface that leads to the host, None where it is not known.
     Only chains that packets of the guest itself come to count; those of its containers are forwarded.
     """
     agent, drops, table = [], [], None
@@ -83,7 +82,7 @@ def parse_iptables(text):
                 continue
             if line.split()[1] not in own:
                 continue
-            accepted = accepted or bool(named and re.search(r"-j ACCEPT\b", line)) or (table == "filter" and _accepts_all(line))
+            accepted = accepted or bool(named and re.search(r"-j ACCEPT\b", line)) or (table == "filter" and _accepts_all(line, interface))
             if not named or not re.search(r"-j (DROP|REJECT)\b", line):
                 continue
             owner = re.search(r"(! )?--uid-owner (\d+)", line)
@@ -128,6 +127,8 @@ def parse_nft(text):
     own = _reached(jumps, [place for place, hook in hooks.items() if hook in ("output", "postrouting")])
     for rule in (as_dict(as_dict(item).get("rule")) for item in items):
         words = json.dumps(rule.get("expr", []))
+        if '"xt"' in words:
+            continue  # what iptables matches by, nft names without its values: that is told by iptables-save
         if not _names_host(words) or (hooks and _place(rule, "chain") not in own):
             continue
         shown = public_line("nft table {0} chain {1}: {2}".format(rule.get("table"), rule.get("chain"), words), 240)
@@ -184,7 +185,7 @@ def _nft_places(by_iptables, ruleset):
     return found
 
 
-def collect(host, timeout_s):
+def collect(host, interface, timeout_s):
     """Return {"agent_rules": [...], "drops_root": [...], "places": [...]}, null where no tool could tell."""
     if not host.privileged:
         host.hidden("packet filter rules", "permission denied, run with become")
@@ -198,7 +199,7 @@ def collect(host, timeout_s):
             text = host.run("network", command, timeout_s)
             if text is not None:
                 texts[binary] = text
-                found = parse(text)
+                found = parse(text, interface) if parse is parse_iptables else parse(text)
                 agent, drops = agent + found[0], drops + found[1]
     if not texts:
         return {"agent_rules": None, "drops_root": None, "places": None}

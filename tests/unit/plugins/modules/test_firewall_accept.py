@@ -2,6 +2,7 @@
 # Copyright: vmbackup.azure contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
+import json
 import os
 
 import pytest
@@ -195,6 +196,19 @@ def test_where_the_rule_has_to_stand():
     ]
 
 
+def test_what_iptables_matches_by_is_told_by_iptables_alone():
+    """nft shows the rule of iptables-nft that spares root without the values of its match."""
+    saved = "*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -d 168.63.129.16/32 -m owner ! --uid-owner 0 -j DROP\nCOMMIT\n"
+    chain = {"family": "ip", "table": "filter", "name": "OUTPUT", "type": "filter", "hook": "output", "prio": 0, "policy": "accept"}
+    address = {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": "168.63.129.16"}}
+    expression = [address, {"xt": {"type": "match", "name": "owner"}}, {"drop": None}]
+    rules = {"nftables": [{"chain": chain}, {"rule": {"family": "ip", "table": "filter", "chain": "OUTPUT", "expr": expression}}]}
+    assert firewall.parse_iptables(saved)[1] == firewall.parse_nft(json.dumps(rules))[1] == []
+    assert firewall.places([], saved, json.dumps(rules)) == []
+    del expression[1]
+    assert len(firewall.parse_nft(json.dumps(rules))[1]) == 1
+
+
 AGENT = """*security
 :OUTPUT ACCEPT [0:0]
 -A OUTPUT -d 168.63.129.16/32 -p tcp -m tcp --dport 53 -j ACCEPT
@@ -221,6 +235,8 @@ STRICT = "*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT {0}-j ACCEPT\nCOMMIT\n"
         ('-o eth0 -m comment --comment "out" ', 0),
         ("-m conntrack --ctstate RELATED,ESTABLISHED ", 1),
         ("-o lo ", 1),
+        ("-o tun0 ", 1),
+        ("-o eth0.5 ", 1),
         ("-d 10.0.0.0/8 ", 1),
         ("! -d 168.63.129.16/32 ", 1),
         ("-p udp ", 1),
@@ -228,4 +244,4 @@ STRICT = "*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT {0}-j ACCEPT\nCOMMIT\n"
     ],
 )
 def test_a_strict_policy_lets_through_what_a_rule_accepts(match, drops):
-    assert len(firewall.parse_iptables(STRICT.format(match))[1]) == drops
+    assert len(firewall.parse_iptables(STRICT.format(match), "eth0")[1]) == drops
