@@ -82,7 +82,8 @@ def network(text, _interface, address):
                 if key == "Address" and value.partition("/")[0] == address:
                     done = True
                 elif key == "DHCP":
-                    method = method if value in ("ipv4", "v4", "no", "none", "") else "yes"  # what it does for IPv6 stays
+                    # What it does for IPv6 stays.
+                    method = "yes" if value.lower() in ("yes", "true", "on", "1", "y", "t", "both", "ipv6", "v6") else "ipv4"
                 elif key != "Gateway" or ":" in value:
                     kept.append(line)
             block = [kept[0], "DHCP=" + method] + kept[1:]
@@ -93,7 +94,12 @@ def network(text, _interface, address):
 def _is_default(route):
     """Say whether a section is the default route of IPv4 in the main table, which DHCP brings."""
     gateway = route.get("Gateway", ":")
-    return ":" not in gateway and route.get("Destination") in (None, "0.0.0.0/0") and route.get("Table") in (None, "main", "254")
+    return (
+        ":" not in gateway
+        and gateway != "_ipv6ra"
+        and route.get("Destination") in (None, "0.0.0.0/0")
+        and route.get("Table") in (None, "main", "254")
+    )
 
 
 def ifcfg(text, _interface, address):

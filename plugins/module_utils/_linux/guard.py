@@ -198,7 +198,11 @@ def arm(point, steps, seconds, store, runner):
             "changed.".format(why)
         )
     # The time counts from now on: to start all this takes seconds on a guest under load.
-    guard_program.write_json(os.path.join(directory, "state.json"), {"state": "armed", "until": int(time.time()) + seconds})
+    try:
+        guard_program.write_json(os.path.join(directory, "state.json"), {"state": "armed", "until": int(time.time()) + seconds})
+    except (IOError, OSError) as error:
+        disarm(token, store, runner)
+        raise undo.UndoError("The guard of this change could not be prepared in {0}: {1}. Nothing was changed.".format(place, error))
 
 
 def _clear(place, store):
@@ -212,12 +216,17 @@ def _clear(place, store):
 
 
 def disarm(token, store, runner=None, said="given up"):
-    """End a guard without taking anything back."""
+    """End a guard without taking anything back. One that is given up ends on a full disk, too."""
     directory = os.path.join(home(store), token)
     timer, boot = unit_names(token)
-    state = state_of(directory)
+    state, path = state_of(directory), os.path.join(directory, "state.json")
     if state:
-        guard_program.write_json(os.path.join(directory, "state.json"), dict(state, state=said, at=guard_program.utc()))
+        try:
+            guard_program.write_json(path, dict(state, state=said, at=guard_program.utc()))
+        except (IOError, OSError):
+            if said == "confirmed":
+                raise
+            os.unlink(path)  # without a state it takes nothing back
     for path in (os.path.join(UNITS, WANTS, boot), os.path.join(UNITS, boot)):
         if os.path.lexists(path):
             os.unlink(path)

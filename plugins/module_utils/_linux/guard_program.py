@@ -197,6 +197,8 @@ def take_back(directory, plan, restarted):
         problem = run(step)
         if problem:
             problems.append(problem)
+    if problems:
+        return problems  # the undo point stays open: what was left can still be taken back
     try:
         mark_undone(plan)
     except (OSError, ValueError) as error:

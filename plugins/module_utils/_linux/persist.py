@@ -6,6 +6,7 @@
 A route is a dictionary: prefix, via, dev, metric, table, onlink.
 """
 
+import grp
 import os
 import re
 import shlex
@@ -32,6 +33,13 @@ def read(path):
         return None
 
 
+def _group(name):
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
 class Place(object):
     """One file that keeps routes: ``text`` is its content, None when it is not to be there; ``load`` is run after it was written."""
 
@@ -44,7 +52,10 @@ class Place(object):
     def _hidden(self):
         """Say whether systemd-networkd, which runs as a user of its own, may not look into the directory of its drop-ins."""
         parent = os.path.dirname(self.path)
-        return parent.endswith(".network.d") and os.path.isdir(parent) and os.stat(parent).st_mode & 0o005 != 0o005
+        if not parent.endswith(".network.d") or not os.path.isdir(parent):
+            return False
+        state = os.stat(parent)
+        return state.st_mode & 0o005 != 0o005 and not (state.st_mode & 0o050 == 0o050 and state.st_gid == _group("systemd-network"))
 
     def write(self, runner):
         if self.text is None:
@@ -57,7 +68,7 @@ class Place(object):
             parent = os.path.dirname(self.path)
             guard_program.make_public(parent)
             if self._hidden():
-                os.chmod(parent, os.stat(parent).st_mode & 0o7777 | 0o055)
+                os.chmod(parent, os.stat(parent).st_mode & 0o7777 | 0o005)
             undo.replace(self.path, [self.text.encode("utf-8")], mode=None if os.path.exists(self.path) else self.mode)
         if self.load:
             code, out, err = runner(self.load)

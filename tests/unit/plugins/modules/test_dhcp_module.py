@@ -118,3 +118,23 @@ def test_the_addresses_that_azure_gives_a_card():
     assert probes.parse_imds_network(body, "00:0d:3a:94:00:01") == ["10.0.0.4", "10.0.0.5"]
     assert probes.parse_imds_network(body, "00:0d:3a:94:00:02") is None and probes.parse_imds_network(body, None) is None
     assert probes.parse_imds_network(b"x", "00:0d:3a:94:00:01") is None and probes.parse_imds_network(None, "a") is None
+
+
+@pytest.mark.parametrize(
+    "former, written",
+    [
+        ("ipv4", "ipv4"),
+        ("no", "ipv4"),
+        ("No", "ipv4"),
+        ("false", "ipv4"),
+        ("off", "ipv4"),
+        ("0", "ipv4"),
+        ("ipv6", "yes"),
+        ("Yes", "yes"),
+        ("1", "yes"),
+    ],
+)
+def test_what_dhcp_does_for_ipv6_stays(former, written):
+    text = "[Match]\nName=eth0\n[Network]\nDHCP={0}\nAddress=10.0.0.4/24\n[Route]\nGateway=_ipv6ra\nMetric=5\n"
+    changed = dhcp_text.network(text.format(former), "eth0", "10.0.0.4")
+    assert "DHCP={0}\n".format(written) in changed and "Gateway=_ipv6ra" in changed and "10.0.0.4" not in changed

@@ -11,7 +11,7 @@ import time
 import types
 
 import pytest
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, guard, guard_program, undo
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import change, guard, guard_program, persist, undo
 
 REMEDY = "connectivity.route"
 
@@ -175,6 +175,29 @@ def test_what_somebody_else_changed_after_the_change_is_left_and_said(guest):
     with pytest.raises(undo.UndoError) as caught:
         guard.confirm(REMEDY, guest.store, guest.runner)
     assert "{0} was changed by somebody else meanwhile".format(guest.file) in str(caught.value)
+    entry = guard_program.read_json(os.path.join(guest.point["directory"], undo.ENTRY))
+    assert not entry.get("undone_at"), "what was left can still be undone"
+
+
+def test_a_full_disk_while_the_guard_starts_leaves_none(guest, monkeypatch):
+    real, asked = guard_program.write_json, []
+
+    def full(path, data):
+        if path.endswith("state.json") and ".new-" not in path:
+            raise OSError(28, "No space left on device")
+        real(path, data)
+
+    def runner(command):
+        asked.append(command)
+        return guest.runner(command)
+
+    monkeypatch.setattr(guard_program, "write_json", full)
+    with pytest.raises(undo.UndoError) as caught:
+        guard.arm(guest.point, [], 120, guest.store, runner)
+    assert "No space left" in str(caught.value) and "Nothing was changed" in str(caught.value)
+    timer, boot = guard.unit_names(guest.point["id"])
+    assert asked[-1] == ["systemctl", "stop", timer + ".timer"] and not os.path.lexists(os.path.join(guard.UNITS, guard.WANTS, boot))
+    assert not guard.waiting(guest.store)
 
 
 def test_what_was_put_back_already_is_no_change_of_somebody_else(guest):
@@ -242,3 +265,18 @@ def test_a_change_whose_guard_does_not_start_leaves_no_undo_point(guest, monkeyp
             raise AssertionError("nothing is written")
     kept = [point["id"] for point in undo.read_points(guest.store)]
     assert kept == [guest.point["id"]], "it would bring back later what somebody changed meanwhile"
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "after"), [(0o750, "networkd", 0o750), (0o750, "others", 0o755), (0o700, "networkd", 0o705), (0o755, "others", 0o755)]
+)
+def test_a_directory_of_drop_ins_is_opened_only_where_networkd_may_not_read_it(tmp_path, monkeypatch, mode, group, after):
+    monkeypatch.setattr(persist, "_group", lambda name: os.getgid() if group == "networkd" else os.getgid() + 1)
+    directory = tmp_path / "10-eth0.network.d"
+    directory.mkdir()
+    directory.chmod(mode)
+    place = persist.Place(str(directory / "routes.conf"), "text")
+    (directory / "routes.conf").write_text("text")
+    assert place.stale() is (mode != after)
+    place.write(None)
+    assert directory.stat().st_mode & 0o777 == after
