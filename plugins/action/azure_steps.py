@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 from ansible_collections.vmbackup.azure.plugins.action.diagnose import vm_of
 from ansible_collections.vmbackup.azure.plugins.plugin_utils import _window
@@ -40,6 +39,12 @@ SPEC = {
 EARLIER = ("vmbackup_azure_before", "vmbackup_azure_after")
 
 
+def listed(named: Any) -> list[str]:
+    """Return the remedies that a variable names, as a list, a text with commas, or a list of such texts."""
+    texts = named if isinstance(named, list) else [named]
+    return [name.strip() for text in texts for name in str(text).split(",") if name.strip()]
+
+
 def member(host: str, variables: Any, operators: Any) -> phases.Member | None:
     """Return a host of the run; None where no VM is known of it."""
     vm = vm_of({**{name: variables.get(name) for name in ("vmbackup_azure", "vmbackup_azure_look")}, "inventory_hostname": host})
@@ -49,12 +54,9 @@ def member(host: str, variables: Any, operators: Any) -> phases.Member | None:
     actions = plain(variables.get("vmbackup_actions") or []) + plain(variables.get("vmbackup_failures") or [])
     for name in EARLIER:
         actions += plain(((variables.get(name) or {}).get("hosts") or {}).get(host) or [])
-    never = []
+    never: list[str] = []
     for name in NEVER:
-        named = operators.get(name) or []
-        if not isinstance(named, list):
-            raise AnsibleActionFail("{0} of {1} is no list of remedies, so nothing is done in Azure.".format(name, host))
-        never += named
+        never += listed(operators.get(name) or [])
     lost, stopped = bool(variables.get("vmbackup_lost")), bool(variables.get("vmbackup_stopped"))
     return phases.Member(host, vm, before, after, actions, lost, never, stopped)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -70,10 +71,9 @@ class Journal:
             return
         try:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+            handle = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
             try:
-                os.write(handle, (kept(entry) + "\n").encode())
-                os.fsync(handle)
+                _append(handle, (kept(entry) + "\n").encode())
             finally:
                 os.close(handle)
         except OSError as error:
@@ -81,6 +81,17 @@ class Journal:
             if entry.get("state") != "begun":
                 text = "What became of it could not be noted in {0} ({1}), where it stands as begun."
             raise errors.ConfigurationError(text.format(self._path, error.strerror or error)) from None
+
+
+def _append(handle: int, line: bytes) -> None:
+    """Append a line as a whole, or not at all: a disk that is nearly full takes the first part of it."""
+    size = os.fstat(handle).st_size
+    if size and os.pread(handle, 1, size - 1) != b"\n":
+        line = b"\n" + line
+    if os.write(handle, line) != len(line):
+        os.ftruncate(handle, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(handle)
 
 
 def noted(directory: str | None) -> list[dict[str, Any]]:

@@ -41,7 +41,12 @@ THRESHOLDS = (
     ("cpu_busy_percent", 90, "percent", "Microsoft's article: the snapshot task is delayed above 90 %"),
     ("cpu_load_per_processor", 0.9, "processes", "the same 90 %, over the last minute: tells a lasting load from the moment of looking"),
     ("memory_used_percent", 90, "percent", "Microsoft's article: the snapshot task is delayed above 90 %"),
-    ("memory_available_bytes", 2147483648, "bytes", "with SQL Server, which takes what there is and gives it back: room for agent and extension"),
+    (
+        "memory_available_bytes",
+        2147483648,
+        "bytes",
+        "with SQL Server, which takes what there is and gives it back: room for agent and extension",
+    ),
     ("io_pressure_percent", 40, "percent", "full_avg10 of /proc/pressure/io; all tasks waited for storage that long, so a freeze will too"),
     ("filesystem_used_percent", 90, "percent", "Microsoft's VM assist tool"),
     ("filesystem_free_bytes", 21474836480, "bytes", "room for logs, packages and shadow copies, whatever its share of a large disk is"),

@@ -260,7 +260,13 @@ def ifcfg_method(text):
 
 
 # Where the same name stands twice, the later folder has it.
-_NETWORKD = ("/lib/systemd/network", "/usr/lib/systemd/network", "/usr/local/lib/systemd/network", "/run/systemd/network", "/etc/systemd/network")
+_NETWORKD = (
+    "/lib/systemd/network",
+    "/usr/lib/systemd/network",
+    "/usr/local/lib/systemd/network",
+    "/run/systemd/network",
+    "/etc/systemd/network",
+)
 
 
 def _by_name(host, pattern):
@@ -288,7 +294,11 @@ def _by_network_manager(host, interface, mac):
         for path in host.glob(directory + "/*"):
             values = dict(parse_sections(host.read("network", path)))
             connection = {key: found[-1] for key, found in values.get("connection", {}).items()}
-            if connection.get("interface-name") not in (None, interface) or connection.get("autoconnect", "true").lower() in ("false", "no", "0"):
+            if connection.get("interface-name") not in (None, interface) or connection.get("autoconnect", "true").lower() in (
+                "false",
+                "no",
+                "0",
+            ):
                 continue
             if connection.get("type", "ethernet") not in ("ethernet", "802-3-ethernet"):
                 continue

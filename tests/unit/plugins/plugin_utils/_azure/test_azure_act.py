@@ -4,6 +4,7 @@
 """Remedies in Azure against the stand-in: in check mode, done, done again, and with everything that can go wrong in the middle."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from ansible_collections.vmbackup.azure.lab.arm import documents, tls
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._arm import errors
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.act import address, extension, machine, phases, security
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.act.step import Target, carry_out
-from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure_action import Journal
+from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure_action import Journal, noted
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._engine import evaluate
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._findings.azure_network import SERVICES
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._remedies import merged
@@ -535,3 +536,18 @@ def test_the_journal_says_what_it_means_that_a_note_cannot_be_written(tmp_path, 
     with pytest.raises(errors.ConfigurationError, match=said) as caught:
         Journal(str(tmp_path / "file" / "below"))({"state": state})
     assert ("not changed" in str(caught.value)) is (state == "begun")
+
+
+def test_a_note_for_which_there_is_no_room_is_not_left_half_written(tmp_path, monkeypatch):
+    journal = Journal(str(tmp_path))
+    journal({"state": "begun", "step": "first"})
+    path = next(tmp_path.iterdir())
+    before, real = path.read_bytes(), os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: real(handle, data[:7]))
+    with pytest.raises(errors.ConfigurationError, match="No space left"):
+        journal({"state": "begun", "step": "second"})
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    path.write_bytes(before + b'{"half')  # by a version that did not look
+    journal({"state": "begun", "step": "third"})
+    assert [entry["step"] for entry in noted(str(tmp_path))] == ["first", "third"]

@@ -5,6 +5,7 @@
 
 import pytest
 from ansible_collections.vmbackup.azure.lab.arm import documents, tls
+from ansible_collections.vmbackup.azure.plugins.action import azure_steps
 from ansible_collections.vmbackup.azure.plugins.plugin_utils import _remedies
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.act import phases
 from ansible_collections.vmbackup.azure.plugins.plugin_utils._azure.act.backup import Options
@@ -133,3 +134,11 @@ def test_a_phase_backs_up_those_that_may_be():
         done = phases.back_up(world.client, members, "repaired", Options(), world.run())
         assert "vmbackup_never" in done["vm0000"][0]["text"]
         assert [done[name][0]["backup"]["result"] for name in ("vm0001", "vm0002", "vm0003")] == ["snapshot taken"] * 3
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["azure.nsg_rule, agent.update", ["azure.nsg_rule", "agent.update"], ["azure.nsg_rule,agent.update"], ("azure.nsg_rule,,agent.update")],
+)
+def test_what_is_never_done_is_named_in_each_form_that_the_guests_take(named):
+    assert azure_steps.listed(named) == ["azure.nsg_rule", "agent.update"] and azure_steps.listed([]) == []

@@ -344,6 +344,8 @@ AZURE = ["00:0d:3a:33:82:e8", "00:0d:3a:33:82:e9"]
     ],
 )
 def test_the_primary_interface(defaults, of_azure, source, expected):
-    table = [{"destination": "0.0.0.0", "prefix_length": 0, "gateway": hop, "index": index, "metric": metric} for index, hop, metric in defaults]
+    table = [
+        {"destination": "0.0.0.0", "prefix_length": 0, "gateway": hop, "index": index, "metric": metric} for index, hop, metric in defaults
+    ]
     card, gateway = routes.primary_card(CARDS, table, of_azure, source)
     assert (card["index"], gateway) == expected
