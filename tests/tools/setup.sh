@@ -103,7 +103,9 @@ for part in "${@:-main}"; do
             elif [ ! -x "$cache/azurite/node_modules/.bin/azurite-blob" ] || [ "$(cat "$cache/azurite/recipe" 2>/dev/null)" != "$azurite" ]; then
                 say "Setting up $azurite"
                 rm -rf "$cache/azurite" && mkdir -p "$cache/azurite"
-                if npm install --silent --no-audit --no-fund --prefix "$cache/azurite" "$azurite" >"$cache/azurite.log" 2>&1; then
+                # A registry that does not answer is waited for by npm for many minutes.
+                if timeout 180 npm install --silent --no-audit --no-fund --fetch-retries=2 --fetch-retry-maxtimeout=10000 --fetch-timeout=30000 \
+                    --prefix "$cache/azurite" "$azurite" >"$cache/azurite.log" 2>&1; then
                     printf '%s' "$azurite" >"$cache/azurite/recipe"
                 else
                     say "SKIPPED azurite: npm could not install it: $(tail -1 "$cache/azurite.log")"
