@@ -107,7 +107,7 @@ function Get-KeyValue($Key, [string[]]$Names, [string]$Match, [string]$DataMatch
     #>
     $values = @{}
     $present = $Key.GetValueNames()
-    if ($Names) { $present = @($present | Where-Object { $Names -contains $_ }) }
+    if ($Names) { $present = @(foreach ($name in $present) { if ($Names -contains $name) { $name } }) }
     elseif ($Match) { $present = @($present -match $Match) }
     foreach ($name in $present) {
         $data = $Key.GetValue($name, $null, [Microsoft.Win32.RegistryValueOptions]::DoNotExpandEnvironmentNames)

@@ -280,12 +280,12 @@ function Start-One([string]$Name) {
 function Get-Dependent([string]$Name) {
     <#
     .SYNOPSIS
-    Names of the running services that depend on one.
+    Names of the services that depend on one and are not stopped: .NET stops those that are paused or about to start along with it.
     .PARAMETER Name
     Name of the service.
     #>
     $controller = New-Object System.ServiceProcess.ServiceController $Name
-    try { $controller.DependentServices | Where-Object { "$($_.Status)" -eq 'Running' } | ForEach-Object { $_.ServiceName } } finally { $controller.Dispose() }
+    try { $controller.DependentServices | Where-Object { "$($_.Status)" -ne 'Stopped' } | ForEach-Object { $_.ServiceName } } finally { $controller.Dispose() }
 }
 
 function Assert-Stoppable([string]$Name) {
@@ -331,8 +331,10 @@ function Stop-One([string]$Name, $Stopped) {
     $controller = New-Object System.ServiceProcess.ServiceController $Name
     try {
         foreach ($other in @(Get-Dependent $Name)) {
-            if (-not $other -or (Get-ServiceState $other) -ne 'running') { continue }
-            [void]$Stopped.Add($other)
+            if (-not $other) { continue }
+            $state = Get-ServiceState $other
+            if ($state -eq 'stopped') { continue }
+            if ($state -ne 'stop_pending') { [void]$Stopped.Add($other) }
             Stop-One $other $Stopped
         }
         $state = Get-ServiceState $Name
@@ -441,11 +443,17 @@ function Write-Service($Item, $State, $Notes) {
     }
     if ($State.ContainsKey('failure_actions') -and $State['failure_actions'] -ne $now['failure_actions']) { Set-FailureAction $name $State['failure_actions'] }
     if (-not $wanted) { return }
-    if ($now['state'] -eq 'stop_pending') { Resolve-StopPending $name $Notes; $now = Read-Service $Item }
+    $hung = $now['state'] -eq 'stop_pending'
+    if ($hung) { Resolve-StopPending $name $Notes; $now = Read-Service $Item }
     if ($wanted -eq 'running') {
-        if ($State['restart'] -and $now['state'] -eq 'running') { Restart-One $name $Notes }
+        # One that hung and runs now was restarted by that.
+        if ($State['restart'] -and $now['state'] -eq 'running' -and -not $hung) { Assert-NoSnapshot "$name was not restarted"; Restart-One $name $Notes }
         else { Start-One $name }
-    } elseif ($wanted -eq 'stopped' -and $now['state'] -ne 'stopped') { Assert-Stoppable $name; Stop-One $name (New-Object System.Collections.ArrayList) }
+    } elseif ($wanted -eq 'stopped' -and $now['state'] -ne 'stopped') {
+        Assert-NoSnapshot "$name was not stopped"
+        Assert-Stoppable $name
+        Stop-One $name (New-Object System.Collections.ArrayList)
+    }
 }
 
 function Get-ServiceLabel($Item) {
