@@ -9,6 +9,16 @@ from typing import Any
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux import logs
 from ansible_collections.vmbackup.azure.plugins.module_utils._values import age, iso
 
+# Of keys that cannot be read, or that this Windows cannot take in.
+_OF_CERTIFICATES = tuple(
+    (text, "certificate")
+    for text in (
+        "Invalid provider type specified",
+        "FailedToDecryptProtectedSettings",
+        "Self-signed Certificate Generation failed",
+        "PFXImportCertStore failed",
+    )
+)
 # Source: logs quoted in Microsoft's articles on the Windows guest agent; the host's own words are those of the Linux agent's list.
 AGENT_PHRASES = (
     ("GetVersions() failed", "wireserver_timeout"),
@@ -23,6 +33,7 @@ AGENT_PHRASES = (
     ("0x800700E1", "blocked"),
     ("Keyset does not exist", "certificate"),
     ("Cannot find the certificate and private key for decryption", "certificate"),
+    *_OF_CERTIFICATES,
 )
 
 EXTENSION_PHRASES = (
@@ -40,6 +51,7 @@ EXTENSION_PHRASES = (
     ("0x800423F", "vss_writer"),
     ("0x8004230", "vss_service"),
     ("Keyset does not exist", "certificate"),
+    *_OF_CERTIFICATES,
     ("SqlServerWriter", "sql_writer"),
     ("Could not create SSL/TLS secure channel", "no_secure_channel"),
 )
