@@ -419,8 +419,10 @@ function Stop-Plan($Module, $Run, $Problem) {
     .PARAMETER Problem
     The failure.
     #>
-    $failed = @(Undo-Plan $Run['done'] $Run['notes'])
     $text = Get-Cause $Problem
+    # The guest may be restarted in the middle.
+    if ($null -ne $Run['guard'] -and $Run['done'].Count) { try { & $Run['guard']['half'] $Run['point'] } catch { $text += " $(Get-Cause $_)" } }
+    $failed = @(Undo-Plan $Run['done'] $Run['notes'])
     $again = ''
     if ($null -ne $Run['point']) {
         if ($null -ne $Run['guard']) {

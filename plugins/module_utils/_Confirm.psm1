@@ -21,19 +21,19 @@ function Complete-Point($Point) {
     .PARAMETER Point
     The undo point of the change.
     #>
-    $waiting = @($Point['items'] | Where-Object { $null -ne $_['then'] } | Sort-Object -Property { [int](-not (Get-Kind $_)['comes_first']) })
-    if (-not $waiting.Count) { return }
     $failed = @()
     $done = @()
     Clear-Cache
-    # After a restart of the guest the former routes are back, so an answer says nothing about those that were to be kept.
-    foreach ($item in $waiting) {
+    # After a restart of the guest the former routes are back, and undo may have switched DHCP off: an answer says nothing about either.
+    foreach ($item in $Point['items']) {
         $first = @($item['written'] | Where-Object { $null -ne $_ })
         if ((Get-Kind $item)['must_stand'] -and $first.Count -and -not (Test-Same $item (Read-State $item) $first[-1])) {
             Close-Point $Point
             throw "The change '$($Point['id'])' does not stand any more ($(Get-Label $item)): the guest was restarted since, or somebody changed it. Nothing of it is kept. Run the repair again."
         }
     }
+    $waiting = @($Point['items'] | Where-Object { $null -ne $_['then'] } | Sort-Object -Property { [int](-not (Get-Kind $_)['comes_first']) })
+    if (-not $waiting.Count) { return }
     foreach ($item in $waiting) {
         try {
             Write-State $item $item['then'] $null
@@ -215,6 +215,7 @@ function Invoke-GuardedChange($Module, $Changes) {
         first = { param($Item, $Wanted) Get-FirstState $Item $Wanted }
         start = { param($Point) Start-Guard $Point $seconds }
         stop = { param($Point) Stop-Guard $Point }
+        half = { param($Point) Set-GuardSign $Point['id'] 'failed' }
         keep = { param($Point) foreach ($sign in 'failed', 'finished') { Set-GuardSign $Point['id'] $sign } }
         finish = { param($Point) Set-GuardSign $Point['id'] 'finished'; $Module.Result['token'] = $Point['id'] }
     } $earlier

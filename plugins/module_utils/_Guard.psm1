@@ -336,6 +336,8 @@ function Undo-Guarded([string]$Token, $Point, [bool]$AfterRestart) {
     if ($null -eq $Point) { return @{ failed = @(); left = @() } }
     # What somebody changed since stays. Of what was not finished, or was taken back by half, nobody knows how it stands.
     $half = (Test-GuardPath $Token 'failed') -or (Test-GuardPath $Token 'tried')
+    # The guest may be restarted in the middle.
+    if ($Point['task']) { try { Set-GuardSign $Token 'tried' } catch { Write-GuardLog $Token "a start of the guest would not know: $(Get-Cause $_)" } }
     $how = @{ Standing = ($AfterRestart -or (Test-GuardPath $Token 'finished')) -and -not $half; Careful = $AfterRestart; Begun = @{} }
     $clock = [System.Diagnostics.Stopwatch]::StartNew()
     for ($try = 1; $true; $try++) {
@@ -358,8 +360,9 @@ function Stop-Late([string]$Token, $Point) {
     .PARAMETER Point
     Its undo point, $null when it is gone.
     #>
-    # Who confirmed it may have been cut off before the task was gone.
-    $over = (Test-GuardPath $Token 'confirmed') -or "$(Get-GuardEnd $Token)" -match ' confirmed$'
+    # Who confirmed it may have been cut off before the task was gone, or may have ended it while this began; and undo may have taken it back.
+    $over = (Test-GuardPath $Token 'confirmed') -or "$(Get-GuardEnd $Token)" -match ' confirmed$' -or -not (Test-GuardPath $Token 'log') -or
+    ($null -ne $Point -and $Point['undone_at'])
     if (-not $over -and (Test-GuardPath $Token 'tried')) {
         $over = ([DateTime]::UtcNow - [System.IO.File]::GetLastWriteTimeUtc((Get-GuardPath $Token 'tried'))).TotalSeconds -gt $script:TryAgainS
         if ($over) { Write-GuardLog $Token 'started with the guest, too long after it could not be put back, so it stays' }
@@ -544,6 +547,8 @@ function Start-Guard($Point, [int]$Seconds) {
     How long to wait for the confirmation.
     #>
     $token = $Point['id']
+    # What an earlier guard keeps for the next start of the guest would then be put back over this change.
+    Remove-StaleGuard (Get-RemedyName $token)
     [void](Initialize-Home 'guard')
     foreach ($other in @(Get-WaitingGuard)) {
         if ($null -eq $other) { continue }

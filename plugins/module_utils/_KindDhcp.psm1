@@ -162,7 +162,8 @@ function Get-DhcpVeto($Item, $Target) {
     .PARAMETER Target
     The state.
     #>
-    if ($Target['enabled']) { return $null }
+    # Where it is off already, nothing keeps the guest connected that could be lost.
+    if ($Target['enabled'] -or -not (Read-Dhcp $Item)['enabled']) { return $null }
     # Azure's address may be another one by now; with the former one the guest would be cut off, and no guard watches over an undo.
     $lease = Get-Lease $Item
     $addresses = @($Target['addresses'] | Where-Object { $_ })
@@ -180,7 +181,7 @@ function Get-KindDhcp {
         clear = { param([bool]$Interfaces) if ($Interfaces) { Clear-InterfaceMap } }
         settles = $true; gone = { param($Item) $null -eq (Get-InterfaceIndex $Item) }
         # A restart of the guest does not bring the former state back, so the guard has to outlast it.
-        outlasts_restart = $true
+        outlasts_restart = $true; must_stand = $true
     }
 }
 

@@ -202,8 +202,14 @@ function Get-Unrestored($Steps) {
     $clock = [System.Diagnostics.Stopwatch]::StartNew()
     while ($true) {
         Clear-Cache
-        $wrong = @($Steps | Where-Object { $null -ne $_ -and (Get-Kind $_['item'])['settles'] -and
-                -not (Test-Same $_['item'] (Read-State $_['item']) $_['target']) } | ForEach-Object { $_['item'] })
+        $wrong = @()
+        foreach ($step in $Steps) {
+            if ($null -eq $step -or -not (Get-Kind $step['item'])['settles']) { continue }
+            $same = $false
+            # A network that has just been changed may not answer a moment long.
+            try { $same = Test-Same $step['item'] (Read-State $step['item']) $step['target'] } catch { $same = $false }
+            if (-not $same) { $wrong += @(, $step['item']) }
+        }
         if (-not $wrong.Count -or $clock.Elapsed.TotalSeconds -gt 10) { break }
         [System.Threading.Thread]::Sleep(500)
     }

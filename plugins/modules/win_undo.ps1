@@ -5,6 +5,7 @@
 
 #AnsibleRequires -CSharpUtil Ansible.Basic
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Change
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Guard
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._KindDhcp
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._KindFirewallRule
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._KindFolderAcl
@@ -142,7 +143,25 @@ function Invoke-Step($Plan) {
     return $stuck
 }
 
+# What waits for a confirmation is taken back by its guard, or kept by whoever confirms it; undo must come before neither.
+function Exit-DuringGuard {
+    try { $busy = @(Get-WaitingGuard | Where-Object { $null -ne $_ -and $_['alive'] }) } catch { $module.FailJson("$(Get-Cause $_) Nothing was changed.", $_) }
+    if (-not $busy.Count) { return }
+    $what = 'is being taken back'
+    if ($busy[0]['armed']) { $what = 'waits for its confirmation' }
+    Set-Deferred $module "the change of $($busy[0]['remedy']) $what"
+    $module.ExitJson()
+}
+
+# A guard that was ended by force has nothing to put back any more.
+function Remove-DeadGuard($Point) {
+    if (-not $Point['undone_at'] -or (Test-Guard $Point['id'])) { return }
+    Remove-GuardTask $Point
+    if ([System.IO.Directory]::Exists((Get-GuardFolder))) { Remove-GuardFile $Point['id'] }
+}
+
 function Undo-Change {
+    Exit-DuringGuard
     try { $plan = Get-Plan } catch { $module.FailJson("Could not see what there is to undo: $(Get-Cause $_) Nothing was changed.", $_) }
     Set-Result $plan
     if ($plan.packages.Count -and -not $module.Params.packages -and -not $module.CheckMode) {
@@ -156,6 +175,7 @@ function Undo-Change {
         foreach ($point in $plan.points) {
             if (-not @($point['items'] | Where-Object { $stuck.ContainsKey((Get-Identity $_)) -or $plan.stays.ContainsKey((Get-Identity $_)) }).Count) { $point['undone_at'] = Get-Now }
             Update-UndoPoint $point
+            Remove-DeadGuard $point
         }
         Remove-OldPoint $module.Params.keep_days
     } catch { $module.FailJson("What was put back could not be noted: $(Get-Cause $_)", $_) }

@@ -259,6 +259,15 @@ foreach ($days in 2, 0) {
     Invoke-Guard $point['id'] 5 0 -Parts @('_Guard') -AfterRestart
     "after ${days}: $((Read-State (Get-One 'a'))['data']) $(Test-GuardPath $point['id'] 'tried') $(Get-GuardEnd $point['id'])"
 }
+# What undo took back, and what was confirmed while the task began, is set again by somebody.
+foreach ($case in 'undone', 'gone') {
+    Set-One 'a' (Get-Want 'half')
+    $point['undone_at'] = $null
+    if ($case -eq 'undone') { $point['undone_at'] = Get-Now; Set-GuardSign $point['id'] 'tried' } else { Remove-GuardFile $point['id'] }
+    Update-UndoPoint $point
+    Invoke-Guard $point['id'] 5 0 -Parts @('_Guard') -AfterRestart
+    "after ${case}: $((Read-State (Get-One 'a'))['data'])"
+}
 # A call that finds there what it wants: no start of the guest is to take that back.
 foreach ($undo in 'snapshot.dhcp', 'connectivity.proxy') {
     Set-GuardSign $point['id'] 'ps1'
@@ -278,6 +287,7 @@ foreach ($each in $other, $point) { Remove-UndoPoint $each }
     said = dict(line.split(": ", 1) for line in lines if line.startswith("after "))
     assert said["after 2"].startswith("=half False ") and said["after 2"].endswith(", so it stays"), lines
     assert said["after 0"].startswith("=old False ") and said["after 0"].endswith(" put back"), lines
+    assert (said["after undone"], said["after gone"]) == ("=half", "=half"), lines
     assert "waits for snapshot.dhcp: True" in lines and "waits for connectivity.proxy: False" in lines, lines
     assert "other: []" in lines and "left: [0]" in lines, lines
 

@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import LAB
+from conftest import LAB, host_of
 from windows_guest import DHCP, HOME, LACKS, REMEDY, TEST, call, engine, powershell, registry, routes, start_type
 
 pytestmark = pytest.mark.skipif(bool(LACKS), reason="Windows guests: " + LACKS)
@@ -301,3 +301,21 @@ def test_the_action_confirms_by_itself_and_tells_when_nobody_answered(lab):
     assert "puts the former state back by itself" in result["msg"] or "was not confirmed in time" in result["msg"], said
     lab.shell("w04", "for i in $(seq 60); do ip route | grep -q ^10.94.0.1 || exit 0; sleep 1; done; exit 1")
     assert routes(lab, "Active") == before
+
+
+def test_undo_waits_for_a_guard_and_ends_one_that_was_killed(lab, tmp_path):
+    lab("reset", "w04")
+    before = routes(lab, "Active")
+    result, said = call(lab, "win_routes", routes=["20.38.98.0/24"], undo=REMEDY, confirm_s=300)
+    assert result["token"], said
+    for more in ([], ["--check"]):
+        result, said = call(lab, "win_undo", *more)
+        assert (result["deferred"], result["changed"], result["steps"]) == (True, False, []), said
+        assert result["reason"] == "the change of {0} waits for its confirmation".format(REMEDY), said
+    output, report = lab.playbook("vmbackup.azure.undo", ["w04"], tmp_path)[1:]
+    assert host_of(report, "w04")["status"] == "deferred", output[-3000:]
+    assert "20.38.98.0/24" in routes(lab, "Active")
+    lab.shell("w04", "for p in $(pgrep -f 'guard.*[.]ps1'); do kill -9 $p; done; true")
+    result, said = call(lab, "win_undo")
+    assert result["changed"] and not result["deferred"] and routes(lab, "Active") == before, said
+    assert lab.shell("w04", "ls {0}/guard 2>/dev/null || true".format(HOME)).strip() == "", "nothing is left that could be put back"
