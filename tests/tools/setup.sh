@@ -104,7 +104,7 @@ for part in "${@:-main}"; do
                 say "Setting up $azurite"
                 rm -rf "$cache/azurite" && mkdir -p "$cache/azurite"
                 # A registry that does not answer is waited for by npm for many minutes.
-                if timeout 180 npm install --silent --no-audit --no-fund --fetch-retries=2 --fetch-retry-maxtimeout=10000 --fetch-timeout=30000 \
+                if timeout 300 npm install --silent --no-audit --no-fund --fetch-retries=2 --fetch-retry-maxtimeout=10000 --fetch-timeout=30000 \
                     --prefix "$cache/azurite" "$azurite" >"$cache/azurite.log" 2>&1; then
                     printf '%s' "$azurite" >"$cache/azurite/recipe"
                 else
