@@ -171,16 +171,14 @@ function Find-Earlier($Module, [bool]$Quiet) {
     #>
     $waiting = @(Get-WaitingGuard | Where-Object { $null -ne $_ })
     $own = @($waiting | Where-Object { $_['armed'] -and $_['remedy'] -eq $Module.Params['undo'] })
-    $alive = @($waiting | Where-Object { $_['alive'] })
-    if ($Quiet -and $Module.Params['confirm_s'] -gt 0 -and $own.Count -and ($own[-1]['alive'] -or -not $alive.Count)) { Resume-Change $Module $own[-1]['token'] }
+    $reason = Get-WaitReason $waiting
+    if ($Quiet -and $Module.Params['confirm_s'] -gt 0 -and $own.Count -and ($own[-1]['alive'] -or -not $reason)) { Resume-Change $Module $own[-1]['token'] }
     if ($Module.Result['token']) { return }
-    if (-not $alive.Count) {
+    if (-not $reason) {
         if ($Quiet) { Remove-StaleGuard $Module.Params['undo'] }
         return
     }
-    $what = 'is being taken back'
-    if ($alive[0]['armed']) { $what = 'waits for its confirmation' }
-    Set-Deferred $Module "the change of $($alive[0]['remedy']) $what"
+    Set-Deferred $Module $reason
 }
 
 function Get-FirstState($Item, $Wanted) {

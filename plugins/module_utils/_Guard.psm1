@@ -347,7 +347,6 @@ function Undo-Guarded([string]$Token, $Point, [bool]$AfterRestart) {
         [System.Threading.Thread]::Sleep(10000)
     }
     if (-not $result['failed'].Count -or $AfterRestart) { Remove-GuardTask $Point }
-    else { Set-GuardSign $Token 'tried' }
     return $result
 }
 
@@ -594,5 +593,5 @@ function Stop-Guard($Point) {
     Remove-Home
 }
 
-Export-ModuleMember -Function Get-GuardEnd, Get-GuardFolder, Get-GuardPath, Get-GuardScript, Get-RemedyName, Get-WaitingGuard, Invoke-Guard, Remove-GuardFile, Remove-GuardTask,
-Remove-StaleGuard, Set-GuardSign, Start-Guard, Stop-Guard, Test-Guard, Test-GuardPath
+Export-ModuleMember -Function Get-GuardEnd, Get-GuardFolder, Get-GuardPath, Get-GuardScript, Get-RemedyName, Get-WaitingGuard, Invoke-Guard, Remove-Guard,
+Remove-GuardFile, Remove-GuardTask, Remove-StaleGuard, Set-GuardSign, Start-Guard, Stop-Guard, Test-Guard, Test-GuardPath

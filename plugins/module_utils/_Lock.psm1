@@ -72,6 +72,20 @@ function Exit-Deferred($Module, [string]$Reason) {
     $Module.ExitJson()
 }
 
+function Get-WaitReason($Waiting) {
+    <#
+    .SYNOPSIS
+    Why nothing else may be changed while a guard lives, $null when none does.
+    .PARAMETER Waiting
+    What Get-WaitingGuard found.
+    #>
+    $alive = @($Waiting | Where-Object { $null -ne $_ -and $_['alive'] })
+    if (-not $alive.Count) { return $null }
+    $what = 'is being taken back'
+    if ($alive[0]['armed']) { $what = 'waits for its confirmation' }
+    return "the change of $($alive[0]['remedy']) $what"
+}
+
 function Exit-DuringSnapshot($Module) {
     <#
     .SYNOPSIS
@@ -100,4 +114,4 @@ function Use-GuestLock($Module, [scriptblock]$Body) {
     try { & $Body } finally { Exit-GuestLock $lock }
 }
 
-Export-ModuleMember -Function Enter-GuestLock, Exit-DuringSnapshot, Exit-GuestLock, Set-Deferred, Use-GuestLock
+Export-ModuleMember -Function Enter-GuestLock, Exit-DuringSnapshot, Exit-GuestLock, Get-WaitReason, Set-Deferred, Use-GuestLock

@@ -145,19 +145,15 @@ function Invoke-Step($Plan) {
 
 # What waits for a confirmation is taken back by its guard, or kept by whoever confirms it; undo must come before neither.
 function Exit-DuringGuard {
-    try { $busy = @(Get-WaitingGuard | Where-Object { $null -ne $_ -and $_['alive'] }) } catch { $module.FailJson("$(Get-Cause $_) Nothing was changed.", $_) }
-    if (-not $busy.Count) { return }
-    $what = 'is being taken back'
-    if ($busy[0]['armed']) { $what = 'waits for its confirmation' }
-    Set-Deferred $module "the change of $($busy[0]['remedy']) $what"
+    try { $reason = Get-WaitReason @(Get-WaitingGuard) } catch { $module.FailJson("$(Get-Cause $_) Nothing was changed.", $_) }
+    if (-not $reason) { return }
+    Set-Deferred $module $reason
     $module.ExitJson()
 }
 
 # A guard that was ended by force has nothing to put back any more.
 function Remove-DeadGuard($Point) {
-    if (-not $Point['undone_at'] -or (Test-Guard $Point['id'])) { return }
-    Remove-GuardTask $Point
-    if ([System.IO.Directory]::Exists((Get-GuardFolder))) { Remove-GuardFile $Point['id'] }
+    if ($Point['undone_at'] -and (Test-GuardPath $Point['id'] 'log') -and -not (Test-Guard $Point['id'])) { Remove-Guard $Point['id'] }
 }
 
 function Undo-Change {
