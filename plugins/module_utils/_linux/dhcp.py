@@ -259,7 +259,7 @@ def ifcfg_method(text):
     return "static" if protocol in ("none", "static") or "IPADDR" in values else None
 
 
-# Where the same name stands twice, the later folder has it.
+# A file of the same name in a later folder replaces the earlier one.
 _NETWORKD = (
     "/lib/systemd/network",
     "/usr/lib/systemd/network",

@@ -192,14 +192,14 @@ def collect(host, interface, timeout_s):
         return {"agent_rules": None, "drops_root": None, "places": None}
     agent, drops, texts = [], [], {}
     for binary, command, parse in (
-        ("iptables-save", ["iptables-save"], parse_iptables),
+        ("iptables-save", ["iptables-save"], lambda text: parse_iptables(text, interface)),
         ("nft", ["nft", "-j", "list", "ruleset"], parse_nft),
     ):
         if host.which(binary):
             text = host.run("network", command, timeout_s)
             if text is not None:
                 texts[binary] = text
-                found = parse(text, interface) if parse is parse_iptables else parse(text)
+                found = parse(text)
                 agent, drops = agent + found[0], drops + found[1]
     if not texts:
         return {"agent_rules": None, "drops_root": None, "places": None}

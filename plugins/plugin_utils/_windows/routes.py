@@ -6,6 +6,7 @@
 import re
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux.routes import IMDS, WIRESERVER, number
@@ -89,7 +90,7 @@ def addresses(card: dict[str, Any]) -> list[Any]:
 
 
 def primary_card(
-    cards: list[dict[str, Any]], routes: list[dict[str, Any]], of_azure: list[str | None] | None = None, source: str | None = None
+    cards: list[dict[str, Any]], routes: list[dict[str, Any]], of_azure: Sequence[str | None] = (), source: str | None = None
 ) -> tuple[Any, ...]:
     """Return (card, gateway) of the interface with the default route, else of the first that is up, best with a gateway.
 
@@ -97,7 +98,7 @@ def primary_card(
     :param source: the address that the system itself takes by the default route. Windows adds the interface's metric to the route's, which is
         not in the table, so that the lowest one decides only where this says nothing.
     """
-    cards = [card for card in cards if mac(card.get("mac")) in (of_azure or [])] or cards
+    cards = [card for card in cards if mac(card.get("mac")) in of_azure] or cards
     defaults = sorted((r for r in routes if r["prefix_length"] == 0), key=lambda r: r["metric"])
     found = [(card, route["gateway"]) for route in defaults for card in cards if as_int(card.get("index")) == route["index"]]
     if found:
