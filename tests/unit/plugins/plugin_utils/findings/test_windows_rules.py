@@ -238,17 +238,13 @@ CASES = {
     "mount_unreadable": (drive(error="locked by BitLocker"), drive(), (drive(error=""), False), {"load/filesystems": None}),
     "filesystem_full": (
         drive(used_percent=90, free_bytes=10**10), drive(used_percent=92, free_bytes=322122547200),
-        (drive(used_percent=90, free_bytes=21474836480), False), drive(used_percent=None),
+        (drive(used_percent=89.9, free_bytes=10**10), False), drive(used_percent=None),
     ),
     "load_cpu_high": (
         {"load/cpu/busy_percent": 99.0, "load/cpu/others_busy_percent": 97.0}, {"load/cpu/busy_percent": 99.0, "load/cpu/others_busy_percent": 20.0},
         ({"load/cpu/busy_percent": 90.0, "load/cpu/others_busy_percent": 90.0}, True), {"load/cpu/others_busy_percent": None},
     ),
-    "load_memory_high": (
-        both(SQL, {"load/memory/used_percent": 97.0, "load/memory/available_bytes": 2147483647}),
-        both(SQL, {"load/memory/used_percent": 97.0, "load/memory/available_bytes": 2147483648}),
-        ({"load/memory/used_percent": 90, "load/memory/available_bytes": 2147483648}, True), {"load/memory": None},
-    ),
+    "load_memory_high": ({"load/memory/used_percent": 97.0}, {}, ({"load/memory/used_percent": 90}, True), {"load/memory": None}),
     "clock_wrong": ({"load/time/offset_s": -301}, {}, ({"load/time/offset_s": 300}, False), {"load/time/offset_s": None}),
     "time_service_off": (
         service("W32Time", state="stopped", start_type="disabled"), service("W32Time", state="stopped", start_type="manual"),
@@ -408,3 +404,18 @@ def test_tls_errors_of_long_ago_ask_for_nothing():
     logged = both({"agent/dotnet/strong_crypto/0/value": None}, verdict("extension", "no_secure_channel"))
     assert not fires("extension_strong_crypto_off", patched(both(logged, {"extension/snapshot/code": 1})), "windows")
     assert fires("extension_strong_crypto_off", patched(both(logged, {"extension/snapshot/code": 76})), "windows")
+
+
+@pytest.mark.parametrize(("free", "fires"), [(21474836479, True), (21474836480, False), (322122547200, False), (None, True)])
+def test_a_share_alone_does_not_fill_a_large_drive(free, fires):
+    found = evaluate(patched(drive(used_percent=92, free_bytes=free)))
+    assert ("filesystem_full" in [finding["id"] for finding in found]) is fires
+
+
+@pytest.mark.parametrize(
+    ("available", "sql", "fires"), [(2147483647, True, True), (2147483648, True, False), (2147483648, False, True), (None, True, True)]
+)
+def test_what_sql_server_gives_back_is_no_risk(available, sql, fires):
+    memory = {"load/memory/used_percent": 97.0, "load/memory/available_bytes": available}
+    found = evaluate(patched(both(SQL, memory) if sql else memory))
+    assert ("load_memory_high" in [finding["id"] for finding in found]) is fires
