@@ -120,7 +120,7 @@ options:
     type: str
   verify:
     description:
-      - Whether to look over a new connection that the guest still answers, and to confirm the change then. It is done from the controller,
+      - Whether to confirm the change over a new connection, which shows that the guest can still be reached. It is done from the controller,
         within half of O(confirm_s), and only where something waits for a confirmation.
       - With V(false) the change waits for a call with O(confirm).
     type: bool

@@ -3,18 +3,20 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Base of the actions for modules that may cut the connection.
 
-Such a module changes the guest under a guard, which puts the former state back by itself. The action then looks over a new connection that the
-guest still answers, and only then tells the guard to keep the change.
+Such a module changes the guest under a guard, which puts the former state back by itself. The action then tells the guard to keep the
+change, over a new connection: what reaches the guest no more cannot confirm.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
+PAUSE_S = 1
 # What a call returns whose own answer never came.
 LOST: dict[str, Any] = {"changed": True, "changes": [], "notes": [], "undo_point": None, "token": None, "deferred": False, "reason": None}
 
@@ -60,44 +62,38 @@ class RollbackAction(ActionBase):
         return result
 
     def _confirm(self, token: str, seconds: int, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """Look that the guest answers, then tell it to keep the change; return what that adds to the result."""
-        own = {"store": self._task.args["store"]} if self._task.args.get("store") else {}
-        missing = self._no_answer(seconds // 2, task_vars)
-        if not missing:
-            try:
-                told = self._execute_module(module_name=self.MODULE, module_args={"confirm": token, **own}, task_vars=task_vars)
-            except Exception as error:
-                if not is_lost(error):
-                    raise
-                missing = str(error) or "no connection"
-            else:
-                if told.get("failed"):
-                    return {"failed": True, "msg": told.get("msg") or "The guest was not told to keep the change."}
-                return {"confirmed": True}
-        return {
-            "failed": True,
-            "confirmed": False,
-            "msg": "After the change the guest did not answer over a new connection ({0}). Unless it is confirmed in time, it puts the former "
-            "state back by itself, {1} s after the change.".format(missing.strip().rstrip("."), seconds),
-        }
+        """Tell the guest over a new connection to keep the change; return what that adds to the result.
 
-    def _no_answer(self, timeout: int, task_vars: dict[str, Any] | None) -> str:
-        """Wait for the guest, bounded; return why there was no answer, nothing when there was one."""
-        task = self._task.copy()
-        task.args = {"timeout": max(timeout, 1)}
-        wait = self._shared_loader_obj.action_loader.get(
-            "ansible.builtin.wait_for_connection",
-            task=task,
-            connection=self._connection,
-            play_context=self._play_context,
-            loader=self._loader,
-            templar=self._templar,
-            shared_loader_obj=self._shared_loader_obj,
-        )
+        That the guest can be told is the proof that it can still be reached. It is tried again for half of the guard's time.
+        """
+        own = {"store": self._task.args["store"]} if self._task.args.get("store") else {}
+        until = time.monotonic() + max(seconds // 2, 1)
+        while True:
+            told, missing = self._tell({"confirm": token, **own}, task_vars)
+            if not missing:
+                break
+            if time.monotonic() + PAUSE_S >= until:
+                return {
+                    "failed": True,
+                    "confirmed": False,
+                    "msg": "After the change the guest did not answer over a new connection ({0}). Unless it is confirmed in time, it puts the "
+                    "former state back by itself, {1} s after the change.".format(missing.strip().rstrip("."), seconds),
+                }
+            time.sleep(PAUSE_S)
+        if told.get("failed"):
+            return {"failed": True, "msg": told.get("msg") or "The guest was not told to keep the change."}
+        return {"confirmed": True}
+
+    def _tell(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> tuple[dict[str, Any], str]:
+        """Run the module once over a new connection; return (its answer, why there is none)."""
         try:
-            waited = wait.run(task_vars=task_vars)
+            if hasattr(self._connection, "reset"):
+                self._connection.reset()
+            told = self._execute_module(module_name=self.MODULE, module_args=arguments, task_vars=task_vars)
         except Exception as error:
             if not is_lost(error):
                 raise
-            return str(error) or "no connection"
-        return (waited.get("msg") or "no answer") if waited.get("failed") else ""
+            return {}, str(error) or "no connection"
+        if told.get("failed") and "module_stdout" in told:  # Ansible's sign of an answer that is none
+            return {}, told.get("msg") or "no answer"
+        return told, ""

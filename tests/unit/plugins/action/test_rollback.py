@@ -12,6 +12,7 @@ from unittest import mock
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.vmbackup.azure.plugins.action import win_dhcp, win_routes
+from ansible_collections.vmbackup.azure.plugins.plugin_utils import _rollback
 
 TOKEN = "20261121T130944Z-connectivity.azure_routes"
 CHANGED = {"changed": True, "changes": ["a"], "token": TOKEN, "undo_point": TOKEN}
@@ -19,51 +20,69 @@ GUARDED = {"routes": ["20.38.98.0/24"], "undo": "connectivity.azure_routes", "co
 
 
 class Guest:
-    """What stands behind the action: the module's answers, one after the other, and whether the guest answers over a new connection."""
+    """What stands behind the action: the module's answers, one after the other; the last one stays. Time passes only in pauses."""
 
-    def __init__(self, arguments, answers, reached=True, check_mode=False, plugin=win_routes):
-        self.calls, self.answers, self.waited = [], list(answers), []
+    def __init__(self, arguments, answers, check_mode=False, plugin=win_routes):
+        self.calls, self.answers, self.resets, self.now = [], list(answers), 0, 1000.0
         task = mock.MagicMock(args=arguments, check_mode=check_mode, async_val=0, diff=False)
-        task.copy.side_effect = mock.MagicMock
-        loaders = mock.MagicMock()
-        loaders.action_loader.get.side_effect = self.wait_action
-        self.reached = reached
+        connection = mock.MagicMock()
+        connection.reset.side_effect = self.reset
         self.action = plugin.ActionModule(
-            task=task, connection=mock.MagicMock(), play_context=mock.MagicMock(), loader=None, templar=None, shared_loader_obj=loaders
+            task=task, connection=connection, play_context=mock.MagicMock(), loader=None, templar=None, shared_loader_obj=mock.MagicMock()
         )
-        self.action._shared_loader_obj = loaders
         self.action._execute_module = self.module
 
+    def reset(self):
+        self.resets += 1
+
+    def sleep(self, seconds):
+        self.now += seconds
+
     def module(self, module_name=None, module_args=None, task_vars=None):
-        self.calls.append((module_name, module_args))
-        answer = self.answers.pop(0)
+        self.calls.append((module_name, module_args, self.resets))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         return dict(answer)
 
-    def wait_action(self, name, task=None, **_more):
-        assert name == "ansible.builtin.wait_for_connection"
-        self.waited.append(task.args)
-        return mock.MagicMock(run=lambda task_vars: {} if self.reached else {"failed": True, "msg": "timed out waiting for ping"})
-
     def run(self):
-        return self.action.run(task_vars={})
+        with mock.patch.object(_rollback.time, "monotonic", lambda: self.now), mock.patch.object(_rollback.time, "sleep", self.sleep):
+            return self.action.run(task_vars={})
 
 
-def test_a_change_is_confirmed_after_the_guest_answered():
+def test_a_change_is_confirmed_over_a_new_connection():
     guest = Guest(GUARDED, [CHANGED, {"changed": False}])
     result = guest.run()
     assert result["confirmed"] is True and not result.get("failed") and result["changes"] == ["a"] and result["cut"] is False
-    assert guest.calls == [("vmbackup.azure.win_routes", None), ("vmbackup.azure.win_routes", {"confirm": TOKEN})]
-    assert guest.waited == [{"timeout": 60}], "bounded by half of confirm_s, so that the confirmation is in time"
+    assert guest.calls == [("vmbackup.azure.win_routes", None, 0), ("vmbackup.azure.win_routes", {"confirm": TOKEN}, 1)]
 
 
-def test_a_guest_that_does_not_answer_is_not_confirmed():
-    guest = Guest(GUARDED, [CHANGED], reached=False)
+GONE = AnsibleConnectionFailure("timed out")
+BROKEN = {"failed": True, "msg": "MODULE FAILURE", "module_stdout": "", "rc": 1}
+
+
+@pytest.mark.parametrize("answer", [GONE, OSError("timed out"), BROKEN])
+def test_a_guest_that_does_not_answer_is_asked_again_each_time_over_a_new_connection(answer):
+    guest = Guest(GUARDED, [CHANGED, answer, answer, {"changed": False}])
+    result = guest.run()
+    assert result["confirmed"] is True and not result.get("failed")
+    assert [resets for _name, _arguments, resets in guest.calls] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("answer, said", [(GONE, "timed out"), (BROKEN, "MODULE FAILURE")])
+def test_a_guest_that_never_answers_is_not_confirmed(answer, said):
+    guest = Guest(GUARDED, [CHANGED, answer])
     result = guest.run()
     assert result["failed"] and result["confirmed"] is False and result["changed"]
-    assert "timed out waiting for ping" in result["msg"] and "by itself" in result["msg"] and "120 s" in result["msg"]
-    assert len(guest.calls) == 1
+    assert said in result["msg"] and "by itself" in result["msg"] and "120 s" in result["msg"]
+    assert guest.now == 1059, "bounded by half of confirm_s, so that a confirmation is in time"
+
+
+def test_a_connection_that_cannot_be_made_anew_is_no_confirmation():
+    guest = Guest(GUARDED, [CHANGED, {"changed": False}])
+    guest.action._connection.reset.side_effect = GONE
+    result = guest.run()
+    assert result["confirmed"] is False and "timed out" in result["msg"] and len(guest.calls) == 1
 
 
 # WinRM's plugin hides its own exception behind one of its library when it cannot tidy up.
@@ -83,15 +102,15 @@ def test_what_has_nothing_to_do_with_the_connection_is_raised():
         Guest(GUARDED, [AnsibleError("no module")]).run()
 
 
-@pytest.mark.parametrize("broken", [AnsibleConnectionFailure("gone"), OSError("gone")])
-def test_a_connection_that_breaks_during_the_confirmation_is_no_confirmation(broken):
-    result = Guest(GUARDED, [CHANGED, broken]).run()
-    assert result["failed"] and result["confirmed"] is False and "gone" in result["msg"]
-
-
 def test_a_confirmation_that_came_too_late_fails_with_what_the_guest_said():
-    result = Guest(GUARDED, [CHANGED, {"failed": True, "msg": "The change was not confirmed in time"}]).run()
-    assert result["failed"] and result["confirmed"] is None and result["msg"] == "The change was not confirmed in time"
+    guest = Guest(GUARDED, [CHANGED, {"failed": True, "msg": "The change was not confirmed in time"}])
+    result = guest.run()
+    assert (
+        len(guest.calls) == 2
+        and result["failed"]
+        and result["confirmed"] is None
+        and result["msg"] == "The change was not confirmed in time"
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +130,7 @@ def test_a_confirmation_that_came_too_late_fails_with_what_the_guest_said():
 def test_nothing_is_confirmed_that_does_not_wait(arguments, answer, check_mode):
     guest = Guest(arguments, [answer], check_mode=check_mode)
     result = guest.run()
-    assert len(guest.calls) == 1 and guest.waited == [] and result["confirmed"] is None and result.get("failed") == answer.get("failed")
+    assert len(guest.calls) == 1 and guest.resets == 0 and result["confirmed"] is None and result.get("failed") == answer.get("failed")
 
 
 @pytest.mark.parametrize("arguments, check_mode", [({"routes": []}, False), (dict(GUARDED, verify=False), False), (GUARDED, True)])
