@@ -3,11 +3,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Routes on Linux guests: repaired, kept across a restart of the guest, taken back by the guest when nobody confirms, undone."""
 
+import json
+import os
 import subprocess
 import time
 
+import ansible
 import pytest
-from conftest import findings, host_of
+from conftest import CACHE, findings, host_of
 
 HOST = "168.63.129.16"
 CONSENT = ["-e", "vmbackup_allow_routes=true", "-e", "connectivity_confirm_s=60"]
@@ -123,6 +126,82 @@ def test_a_change_that_cuts_the_guest_off_is_taken_back_by_it_and_reported(lab):
     assert not fine and "nobody did within 20 s; the guest put the former state back" in output, output
     assert lab.shell("f10", "ls /etc/network/if-up.d | grep vmbackup || true").strip() == ""
     assert lab.ansible("ansible", "f10", "-m", "ping").returncode == 0
+
+
+# Runs in the guest: routes under a guard of three seconds that nobody confirms, killed at random moments. Prints what was seen.
+KILLS = 10
+KILLED = """
+import json, os, random, subprocess, sys, time
+CALL = '''
+import sys
+from ansible.module_utils import basic
+from ansible_collections.vmbackup.azure.plugins.modules import routes
+basic._ANSIBLE_PROFILE = "legacy"
+routes.main()
+'''
+KEPT = "/etc/network/if-up.d/vmbackup-azure-routes-eth0"
+def look():
+    shown = subprocess.run(["ip", "-4", "route"], stdout=subprocess.PIPE, universal_newlines=True).stdout.splitlines()
+    return sorted(line.split()[0] for line in shown if "proto static" in line), open(KEPT).read()
+def guards():
+    shown = subprocess.run(["systemctl", "list-units", "--plain", "--no-legend", "vmbackup-guard-2*"], stdout=subprocess.PIPE)
+    return shown.stdout.decode().split()
+def call(kill_after):
+    options = {"routes": sys.argv[2].split(","), "purge": True, "undo": "connectivity.route", "confirm_s": 3}
+    environment = dict(os.environ, PYTHONPATH="/root/killed")
+    process = subprocess.Popen([sys.executable, "-c", CALL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True)
+    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode())
+    process.stdin.close()
+    began = time.time()
+    while process.poll() is None and time.time() < began + kill_after:
+        time.sleep(0.005)
+    killed = process.poll() is None
+    if killed:
+        os.killpg(process.pid, 9)
+    process.wait()
+    took, at_once, waits = time.time() - began, look(), bool(guards())
+    while guards() and time.time() < began + 60:
+        time.sleep(0.2)
+    return {"killed": killed, "at_once": at_once, "waits": waits, "afterwards": look(), "took": took}
+chance, kills, before, rounds = random.Random(13), int(sys.argv[1]), look(), 0
+seen = [call(60)]
+whole = seen[0]["took"]
+while sum(one["killed"] for one in seen) < kills and rounds < 4 * kills:
+    rounds += 1
+    seen.append(call(chance.uniform(0.4, 1.0) * whole))
+    whole *= 1.0 if seen[-1]["killed"] else 0.9
+print(json.dumps({"before": before, "seen": seen}))
+"""
+
+
+def test_a_change_that_is_killed_at_random_moments_is_taken_back_by_its_guard(lab):
+    fresh(lab, "f11")
+    stays, comes = ["198.18.{0}.0/24".format(number) for number in range(20)], ["198.19.{0}.0/24".format(number) for number in range(20)]
+    fine, output = module(lab, "f11", "routes={0} undo=connectivity.route confirm_s=60".format(",".join(stays + comes[:10])))
+    assert fine and '"confirmed": true' in output, output
+    copied = {
+        os.path.dirname(ansible.__file__): "ansible",
+        os.path.join(CACHE, "collections", "ansible_collections"): "ansible_collections",
+    }
+    lab.shell("f11", "mkdir -p /root/killed")
+    for source, name in copied.items():
+        subprocess.run(["podman", "cp", source, "vmbackup-lab-f11:/root/killed/" + name], check=True, capture_output=True)
+    wanted = ",".join(stays + comes[10:])
+    said = json.loads(lab("exec", "f11", "--", "python3", "-c", KILLED, str(KILLS), wanted).strip().split("\n")[-1])
+    former, seen = said["before"], said["seen"]
+    assert set(former[0]) == set(stays + comes[:10])
+    assert sum(one["killed"] for one in seen) == KILLS, seen
+    assert {True, False} == {one["waits"] for one in seen if one["killed"]}, "no kill came while a guard waited, or none before"
+    for one in seen:
+        assert set(stays) <= set(one["at_once"][0]), "a route that every call wants was lost"
+        assert one["afterwards"] == former, "what nobody confirmed was not taken back"
+    fine, output = module(lab, "f11", "routes={0} purge=true undo=connectivity.route confirm_s=60".format(wanted))
+    assert fine and '"confirmed": true' in output, output
+    assert set(lab.shell("f11", "ip -4 route | grep 'proto static' | cut -d' ' -f1").split()) == set(wanted.split(","))
+    fine, output = module(lab, "f11", "routes={0} purge=true undo=connectivity.route confirm_s=60".format(wanted))
+    assert fine and '"changed": false' in output, output
+    assert lab.ansible("ansible", "f11", "-m", "vmbackup.azure.undo").returncode == 0
+    assert lab.shell("f11", "ip -4 route | grep 'proto static' || true") == ""
 
 
 def test_a_change_that_waits_is_taken_back_by_a_restart_of_the_guest_and_holds_up_the_next(lab):

@@ -161,7 +161,8 @@ def arm(point, steps, seconds, store, runner):
             "guest_lock": os.path.join(os.path.dirname(store), "lock"),
         }
         guard_program.write_json(os.path.join(building, "plan.json"), plan)
-        guard_program.write_json(os.path.join(building, "state.json"), {"state": "armed", "until": int(time.time()) + seconds})
+        # Armed below: a run that is killed until then has changed nothing, so nothing waits for its guard.
+        guard_program.write_json(os.path.join(building, "state.json"), {"state": "prepared", "until": int(time.time()) + seconds})
         guard_program.write(os.path.join(building, "guard.py"), program().encode("utf-8"))
         undo.sync_directory(building)
         os.rename(building, directory)
@@ -207,18 +208,27 @@ def arm(point, steps, seconds, store, runner):
 
 def _clear(place, store):
     """Remove what is left of guards of earlier times."""
-    for _token, directory, state in known(store):
+    for token, directory, state in known(store):
         if state.get("state") != "armed" and state.get("until", 0) < time.time() - KEEP_S:
+            _forget_boot(token)
             shutil.rmtree(directory, ignore_errors=True)
     for name in os.listdir(place):
         if name.startswith(".new-"):
             shutil.rmtree(os.path.join(place, name), ignore_errors=True)
 
 
+def _forget_boot(token):
+    """Remove what would start a guard's program at the next start of the guest."""
+    boot = unit_names(token)[1]
+    for path in (os.path.join(UNITS, WANTS, boot), os.path.join(UNITS, boot)):
+        if os.path.lexists(path):
+            os.unlink(path)
+
+
 def disarm(token, store, runner=None, said="given up"):
     """End a guard without taking anything back. One that is given up ends on a full disk, too."""
     directory = os.path.join(home(store), token)
-    timer, boot = unit_names(token)
+    timer = unit_names(token)[0]
     state, path = state_of(directory), os.path.join(directory, "state.json")
     if state:
         try:
@@ -227,9 +237,7 @@ def disarm(token, store, runner=None, said="given up"):
             if said == "confirmed":
                 raise
             os.unlink(path)  # without a state it takes nothing back
-    for path in (os.path.join(UNITS, WANTS, boot), os.path.join(UNITS, boot)):
-        if os.path.lexists(path):
-            os.unlink(path)
+    _forget_boot(token)
     if runner:
         runner(["systemctl", "stop", timer + ".timer"])
 

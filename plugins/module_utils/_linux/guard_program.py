@@ -217,11 +217,11 @@ def main(directory, occasion):
     guard = lock(os.path.join(directory, "lock"), 60)
     plan, state = read_json(os.path.join(directory, "plan.json")), read_json(os.path.join(directory, "state.json"))
     restarted = plan["start"] != this_start()
+    if occasion == "boot" and not restarted and state["state"] in ("prepared", "armed"):
+        return 0  # it is tried out, or somebody started the unit by hand; the timer has still time
     if state["state"] != "armed":
         disarm(plan)
         return 0
-    if occasion == "boot" and not restarted:
-        return 0  # somebody started the unit by hand; the timer has still time
     guest = lock(plan["guest_lock"], 0 if restarted else LOCK_WAIT_S)
     try:
         problems = take_back(directory, plan, restarted)

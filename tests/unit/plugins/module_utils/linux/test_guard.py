@@ -148,6 +148,42 @@ def test_without_a_timer_nothing_is_changed(guest):
     assert guest.units() == [] and guard.waiting(guest.store) is None
 
 
+@pytest.mark.parametrize("occasion", ["timer", "boot"])
+def test_a_run_that_was_killed_before_it_changed_anything_holds_up_nobody(guest, occasion):
+    def killed(arguments):
+        if arguments[:2] == ["systemctl", "start"]:  # the program is tried out here, and stays for what is to come
+            guest.fire(os.path.join(guard.home(guest.store), guest.point["id"]), "boot")
+            assert len(guest.units()) == 2
+        if arguments[0] == "systemd-run":
+            raise KeyboardInterrupt
+        return 0, "", ""
+
+    with pytest.raises(KeyboardInterrupt):
+        guard.arm(guest.point, [], 120, guest.store, killed)
+    assert guard.waiting(guest.store) is None
+    guest.file.write_text("of an administrator\n")
+    directory = os.path.join(guard.home(guest.store), guest.point["id"])
+    if occasion == "boot":
+        restart(directory)
+    guest.fire(directory, occasion)
+    assert guest.units() == [] and guest.file.read_text() == "of an administrator\n", "there was nothing to take back"
+    with pytest.raises(undo.UndoError, match="given up before"):
+        guard.confirm(REMEDY, guest.store, guest.runner)
+
+
+def test_what_is_left_of_a_run_that_was_killed_goes_after_a_week(guest, monkeypatch):
+    def killed(arguments):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        guard.arm(guest.point, [], 120, guest.store, killed)
+    assert len(guest.units()) == 2
+    later = time.time() + guard.KEEP_S + 300
+    monkeypatch.setattr(guard.time, "time", lambda: later)
+    guard._clear(guard.home(guest.store), guest.store)
+    assert guest.units() == [] and os.listdir(guard.home(guest.store)) == []
+
+
 def test_what_cannot_be_put_back_is_said(guest):
     directory = guest.arm()
     os.unlink(os.path.join(directory, "files", "0"))
