@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: vmbackup.azure contributors
-# Makes /srv/packages: apt/current (old and new agent), apt/old (old one only), and with the argument "yes" rpm/el, rpm/el-old, rpm/suse, rpm/suse-old.
+# Makes /srv/packages: apt/current (old and new agent), apt/old (old one only), rpm/el, rpm/el-old, rpm/suse, rpm/suse-old.
+# The argument is the major version of the RHEL family that the packages are for.
 # An "old" agent is Debian's agent whose own version constant says so: what it does is the newer code.
 set -eu
 
@@ -43,7 +44,6 @@ cp "waagent_$OLD_DEB-1_all.deb" "$new" /srv/packages/apt/current/
 for repository in old current; do
     (cd "/srv/packages/apt/$repository" && apt-ftparchive packages . > Packages && apt-ftparchive release . > Release)
 done
-[ "$1" = yes ] || exit 0
 
 # rpm_package FAMILY NAME VERSION RELEASE SOURCE [SPLIT]: RPM packages of the agent that lies unpacked in SOURCE; SPLIT is 1 where the family has the
 # configuration in a package of its own.
@@ -60,9 +60,9 @@ rm -rf old
 dpkg-deb --raw-extract "$new" old
 say_version old "$OLD_RPM"
 for repository in el el-old; do
-    rpm_package "$repository" WALinuxAgent "$OLD_RPM" 1.el9 "$work/old"
+    rpm_package "$repository" WALinuxAgent "$OLD_RPM" "1.el$1" "$work/old"
 done
-rpm_package el WALinuxAgent "$upstream" 1.el9 "$work/new"
+rpm_package el WALinuxAgent "$upstream" "1.el$1" "$work/new"
 for repository in suse suse-old; do
     rpm_package "$repository" python3-azure-agent "$OLD_RPM" 1.1 "$work/old" 1
 done
