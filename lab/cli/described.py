@@ -21,6 +21,8 @@ IMAGES = {
     "deb13": {"recipe": "apt", "parent": "base13", "packages": "packages13"},
     "nmbase12": {"recipe": "nm", "parent": "base12"},
     "nm12": {"recipe": "el", "parent": "nmbase12", "packages": "packages12", "args": {"EL": "9"}},
+    "npbase13": {"recipe": "netplan", "parent": "base13"},
+    "np13": {"recipe": "apt", "parent": "npbase13", "packages": "packages13"},
     "el9": {"recipe": "el", "parent": "base12", "packages": "packages12", "args": {"EL": "9"}},
     "el10": {"recipe": "el", "parent": "base13", "packages": "packages13", "args": {"EL": "10"}},
     "suse15": {"recipe": "suse15", "parent": "base12", "packages": "packages12"},

@@ -34,10 +34,10 @@ def fresh(lab, guest):
     lab("wait-ready", guest)
 
 
-def restart(lab, guest):
-    """Restart a guest, and wait until ssh answers."""
-    subprocess.run(["podman", "restart", "--time", "5", "vmbackup-lab-" + guest], check=True, capture_output=True)
-    lab("up", guest)
+def restart(lab, *guests):
+    """Restart guests, and wait until ssh answers."""
+    subprocess.run(["podman", "restart", "--time", "5"] + ["vmbackup-lab-" + guest for guest in guests], check=True, capture_output=True)
+    lab("up", *guests)
 
 
 def until(look, seconds):
@@ -79,6 +79,48 @@ def test_routes_are_kept_by_systemd_networkd(lab):
     assert "gone" in lab.shell("f13", "ls /etc/systemd/network/*.d 2>/dev/null || echo gone")
 
 
+def test_routes_of_both_families_are_kept_where_netplan_describes_the_network(lab):
+    """The file of systemd-networkd lies below /run there; netplan writes it anew at each start."""
+    fresh(lab, "np1")
+    described = lab.shell("np1", "cat /etc/netplan/*")
+    for arguments in ("routes=203.0.113.0/24", "routes=2001:db8:77::/48 next_hop=fd00:94::1"):
+        fine, output = module(lab, "np1", arguments + " undo=connectivity.azure_routes confirm_s=60")
+        assert fine and '"confirmed": true' in output and "10-netplan-eth0.network.d/vmbackup-azure.conf" in output, output
+    assert "via fd00:94::1 dev eth0 proto static" in lab.shell("np1", "ip -6 route show 2001:db8:77::/48")
+    fine, output = module(lab, "np1", "routes=2001:db8:78::/48 next_hop=2001:db8::1")
+    assert not fine and "2001:db8::1 is in no network of" in output, output
+    restart(lab, "np1")
+    for look in ("ip -4 route show 203.0.113.0/24", "ip -6 route show 2001:db8:77::/48"):
+        until(lambda: "proto static" in lab.shell("np1", look), 30)  # noqa: B023
+    lab.shell("np1", "netplan generate && networkctl reload")
+    fine, output = module(lab, "np1", "routes=2001:db8:77::/48 next_hop=fd00:94::1")
+    assert fine and '"changed": false' in output, output
+    assert lab.ansible("ansible", "np1", "-m", "vmbackup.azure.undo").returncode == 0
+    assert lab.shell("np1", "ip -4 route; ip -6 route; ls -R /etc/systemd/network").count("proto static") == 0
+    assert "vmbackup" not in lab.shell("np1", "ls -R /etc/systemd/network") and lab.shell("np1", "cat /etc/netplan/*") == described
+
+
+@pytest.mark.parametrize(
+    "file_, words",
+    [("/etc/sysconfig/network/ifcfg-eth0", "wicked has it"), ("/etc/sysconfig/network-scripts/ifcfg-eth0", "network scripts")],
+)
+def test_routes_that_cannot_be_kept_are_set_for_now_and_said(lab, file_, words):
+    """As SUSE's wicked and the network scripts of older releases leave it, neither of which Debian has."""
+    lab("up", "f12")
+    lab.shell(
+        "f12",
+        "sed -i /eth0/d /run/network/ifstate; mkdir -p $(dirname {0}); echo BOOTPROTO=dhcp >{0}; echo keep >$(dirname {0})/route-eth0".format(
+            file_
+        ),
+    )
+    fine, output = module(lab, "f12", "routes=203.0.113.0/24 undo=connectivity.route confirm_s=60")
+    assert fine and "not kept across a restart, since" in output and words in output and '"kept_in": []' in output, output
+    assert "proto static" in routes_of(lab, "f12", "203.0.113.0/24")
+    assert lab.shell("f12", "cat $(dirname {0})/*".format(file_)) == "BOOTPROTO=dhcp\nkeep\n"
+    assert lab.ansible("ansible", "f12", "-m", "vmbackup.azure.undo").returncode == 0 and routes_of(lab, "f12", "203.0.113.0/24") == ""
+    lab.shell("f12", "rm -r /etc/sysconfig; echo eth0=eth0 >>/run/network/ifstate")
+
+
 PROFILE = "/etc/NetworkManager/system-connections/eth0.nmconnection"
 
 
@@ -111,6 +153,8 @@ def test_storage_is_routed_past_a_forced_tunnel(lab, tmp_path):
     lab.shell("f12", "bash -c 'exec 3<>/dev/tcp/10.94.0.3/443'")
     code, output, report = lab.playbook("vmbackup.azure.remediate", ["f12"], tmp_path / "again", *wanted)
     assert code == 0 and "changed=0" in output
+    restart(lab, "f12")
+    until(lambda: "proto static" in routes_of(lab, "f12", "10.94.0.3/32"), 30)
     code, output, report = lab.playbook("vmbackup.azure.undo", ["f12"], tmp_path / "undo")
     assert code == 0 and routes_of(lab, "f12", "10.94.0.3/32") == "", output[-3000:]
 
