@@ -90,10 +90,9 @@ class RollbackAction(ActionBase):
             if hasattr(self._connection, "reset"):
                 self._connection.reset()
             told = self._execute_module(module_name=self.MODULE, module_args=arguments, task_vars=task_vars)
-        except Exception as error:
-            if not is_lost(error):
-                raise
+        except Exception as error:  # connection plugins raise whatever they have while a guest finds its way back
             return {}, str(error) or "no connection"
-        if told.get("failed") and "module_stdout" in told:  # Ansible's sign of an answer that is none
+        # "module_stdout" is Ansible's sign of an answer that is none, "again" the guest's that it is still at work.
+        if told.get("failed") and ("module_stdout" in told or told.get("again")):
             return {}, told.get("msg") or "no answer"
         return told, ""

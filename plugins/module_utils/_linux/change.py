@@ -51,6 +51,8 @@ def confirm(module):
         module.fail_json(msg="Confirming a change needs root; run this task with become.")
     try:
         token = None if module.check_mode else guard.confirm(name, module.params["store"], undo.runner_of(module))
+    except guard.Busy as error:
+        module.fail_json(msg=str(error), again=True)
     except (undo.UndoError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, changes=[], notes=[], undo_point=token, token=None, deferred=False, reason=None)

@@ -19,6 +19,7 @@ from ansible_collections.vmbackup.azure.plugins.module_utils._linux import guard
 UNITS = "/etc/systemd/system"
 WANTS = "sysinit.target.wants"
 KEEP_S = 7 * 86400
+GUEST_WAIT_S = 20
 # How long after its deadline a guard may still be at work: it waits for the lock of the guest, and each of its steps is bounded.
 LATE_S = 300
 _REMEDY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?\Z")
@@ -39,6 +40,10 @@ Type=oneshot
 TimeoutStartSec=120
 ExecStart={python} {directory}/guard.py {directory} boot
 """
+
+
+class Busy(undo.UndoError):
+    """A change is still being made; it can be confirmed later."""
 
 
 def home(store):
@@ -148,6 +153,8 @@ def arm(point, steps, seconds, store, runner):
     try:
         undo.make_directory(place)
         _clear(place, store)
+        if os.path.isdir(directory):  # of a run that was killed before it changed anything: its timer may still wait
+            runner(["systemctl", "stop", timer + ".timer"])
         shutil.rmtree(directory, ignore_errors=True)
         building = tempfile.mkdtemp(prefix=".new-", dir=place)
         os.mkdir(os.path.join(building, "files"), 0o700)
@@ -158,21 +165,22 @@ def arm(point, steps, seconds, store, runner):
             "start": guard_program.this_start(),
             "entry": os.path.join(point["directory"], undo.ENTRY),
             "boot_files": [link, unit],
+            "waits": {"argv": ["systemctl", "is-active", "--quiet", timer + ".timer"], "may_fail": False},
             "guest_lock": os.path.join(os.path.dirname(store), "lock"),
         }
         guard_program.write_json(os.path.join(building, "plan.json"), plan)
         # Armed below: a run that is killed until then has changed nothing, so nothing waits for its guard.
         guard_program.write_json(os.path.join(building, "state.json"), {"state": "prepared", "until": int(time.time()) + seconds})
         guard_program.write(os.path.join(building, "guard.py"), program().encode("utf-8"))
-        undo.sync_directory(building)
+        guard_program.sync_directory(building)
         os.rename(building, directory)
-        undo.sync_directory(place)
+        guard_program.sync_directory(place)
         undo.replace(unit, [BOOT_UNIT.format(directory=directory, python=sys.executable).encode("utf-8")], mode=0o644)
         if not os.path.isdir(os.path.dirname(link)):
             guard_program.make_public(os.path.dirname(link))
         if not os.path.lexists(link):
             os.symlink(unit, link)
-        undo.sync_directory(os.path.dirname(link))
+        guard_program.sync_directory(os.path.dirname(link))
     except (OSError, shutil.Error) as error:
         disarm(token, store)
         raise undo.UndoError("The guard of this change could not be prepared in {0}: {1}. Nothing was changed.".format(place, error))
@@ -242,14 +250,19 @@ def disarm(token, store, runner=None, said="given up"):
         runner(["systemctl", "stop", timer + ".timer"])
 
 
+def _may_be_meant(state):
+    """Say whether the name of a repair may mean this guard: one that ended long ago, or never began, says nothing of a change of today."""
+    left = state.get("until", 0) - time.time()
+    since = {"armed": left, "confirmed": 0, "taken back": -LATE_S, "given up": -LATE_S}
+    return left >= since.get(state.get("state"), float("inf"))
+
+
 def find(name, store):
     """Return (token, directory) of the guard that is meant: its token, or the name of a remedy for the one of it that waits, or else its newest."""
     found = [(token, directory) for token, directory, _state in known(store)]
     if _REMEDY.match(name):
-        # One that was confirmed long ago says nothing of a change whose answer was lost; one that waits comes last.
-        own = [(state.get("state"), state.get("until", 0), token, directory) for token, directory, state in known(store)]
-        own = [entry for entry in own if entry[0] != "confirmed" or entry[1] > time.time()]
-        found = [(token, directory) for _armed, token, directory in sorted((entry[0] == "armed",) + entry[2:] for entry in own)]
+        own = [(state.get("state") == "armed", token, directory) for token, directory, state in known(store) if _may_be_meant(state)]
+        found = [(token, directory) for _armed, token, directory in sorted(own)]
         found = [pair for pair in found if re.sub(r"-\d+\Z", "", pair[0].split("-", 1)[1]) == name]
     else:
         found = [pair for pair in found if pair[0] == name]
@@ -258,12 +271,25 @@ def find(name, store):
     return found[-1]
 
 
+def _check_finished(token, directory, guest, state):
+    """Refuse to keep half a change: a run that lost its connection may be at work still, or have been killed."""
+    if not guard_program.holds(guest):
+        raise Busy("Another run is changing this guest, so the change {0} is not confirmed yet.".format(token))
+    if not os.path.exists(os.path.join(directory, "written.json")):
+        raise undo.UndoError(
+            "The change {0} was not finished, so it is not kept: the guest puts the former state back at {1}. Run the repair again after "
+            "that.".format(token, guard_program.utc(state.get("until", 0)))
+        )
+
+
 def confirm(name, store, runner):
     """Tell a guard to keep the change.
 
-    :raises undo.UndoError: when it is too late, saying what became of the change.
+    :raises Busy: when a run still changes the guest.
+    :raises undo.UndoError: when it is too late or the change was not finished, saying what becomes of it.
     """
     token, directory = find(name, store)
+    guest = None
     lock = guard_program.lock(os.path.join(directory, "lock"), 90)
     try:
         if not guard_program.holds(lock):
@@ -272,12 +298,16 @@ def confirm(name, store, runner):
         if state.get("state") == "confirmed":
             return token
         if state.get("state") == "armed" and plan["start"] == guard_program.this_start():
+            guest = guard_program.lock(plan["guest_lock"], GUEST_WAIT_S)
+            _check_finished(token, directory, guest, state)
             disarm(token, store, runner, "confirmed")
             return token
     except (OSError, ValueError) as error:
         raise undo.UndoError("The guard of the change {0} cannot be read: {1}.".format(token, error))
     finally:
         os.close(lock)
+        if guest is not None:
+            os.close(guest)
     if state.get("state") == "taken back":
         text = "The change {0} was not confirmed in time, since {1}; the guest put the former state back at {2}.".format(
             token, state.get("why"), state.get("at")

@@ -24,8 +24,19 @@ def read_json(path):
         return json.loads(stream.read().decode("utf-8"))
 
 
+def sync_directory(path):
+    """Have the names in a directory survive a crash, on file systems that can promise it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # what was renamed stays renamed
+    finally:
+        os.close(handle)
+
+
 def write(path, data, mode=0o600):
-    """Replace a file in one step."""
+    """Replace a file in one step, on the disk before it returns."""
     temporary = "{0}.new-{1}".format(path, os.getpid())
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(handle, "wb") as stream:
@@ -33,6 +44,7 @@ def write(path, data, mode=0o600):
         stream.flush()
         os.fsync(stream.fileno())
     os.rename(temporary, path)
+    sync_directory(os.path.dirname(path))
 
 
 def write_json(path, value):
@@ -213,11 +225,16 @@ def disarm(plan):
             os.unlink(path)
 
 
+def waits(plan):
+    """Say whether the timer still waits: systemctl soft-reboot ends it, and nothing else tells that start from the one before."""
+    return run(plan["waits"]) == ""
+
+
 def main(directory, occasion):
     guard = lock(os.path.join(directory, "lock"), 60)
     plan, state = read_json(os.path.join(directory, "plan.json")), read_json(os.path.join(directory, "state.json"))
     restarted = plan["start"] != this_start()
-    if occasion == "boot" and not restarted and state["state"] in ("prepared", "armed"):
+    if occasion == "boot" and not restarted and (state["state"] == "prepared" or state["state"] == "armed" and waits(plan)):
         return 0  # it is tried out, or somebody started the unit by hand; the timer has still time
     if state["state"] != "armed":
         disarm(plan)

@@ -20,6 +20,8 @@ import stat
 import tempfile
 import time
 
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux import guard_program
+
 STORE = "/var/lib/vmbackup_azure/undo"
 ENTRY = "entry.json"
 SCHEMA = 1
@@ -64,17 +66,6 @@ def digest(path):
     return sum_.hexdigest()
 
 
-def sync_directory(path):
-    """Have the names in a directory survive a crash, on file systems that can promise it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass  # what was renamed stays renamed
-    finally:
-        os.close(handle)
-
-
 def replace(path, blocks, mode=None, owner=None, check=None):
     """Replace a file in one step, on the disk before it returns; made beside it, so that what is there stays until the new one is whole.
 
@@ -110,7 +101,7 @@ def replace(path, blocks, mode=None, owner=None, check=None):
     except BaseException:
         os.unlink(temporary)
         raise
-    sync_directory(parent)
+    guard_program.sync_directory(parent)
 
 
 def file_state(path):
@@ -503,10 +494,10 @@ def write_point(store, point):
                     if digest(target) != state["sha256"]:
                         raise UndoError("{0} changed while it was being copied; run this again.".format(state["path"]))
             write_entry(temporary, point)
-            sync_directory(os.path.join(temporary, "files"))
-            sync_directory(temporary)
+            guard_program.sync_directory(os.path.join(temporary, "files"))
+            guard_program.sync_directory(temporary)
             os.rename(temporary, point["directory"])
-            sync_directory(store)
+            guard_program.sync_directory(store)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

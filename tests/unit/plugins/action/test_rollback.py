@@ -61,7 +61,12 @@ GONE = AnsibleConnectionFailure("timed out")
 BROKEN = {"failed": True, "msg": "MODULE FAILURE", "module_stdout": "", "rc": 1}
 
 
-@pytest.mark.parametrize("answer", [GONE, OSError("timed out"), BROKEN])
+BUSY = {"failed": True, "again": True, "msg": "Another run is changing this guest."}
+# ansible-core 2.16 says it so where sudo waits for a name server, and WinRM where the network goes while it sends.
+SLOW = AnsibleError("Timeout (12s) waiting for privilege escalation prompt")
+
+
+@pytest.mark.parametrize("answer", [GONE, OSError("timed out"), BROKEN, BUSY, SLOW])
 def test_a_guest_that_does_not_answer_is_asked_again_each_time_over_a_new_connection(answer):
     guest = Guest(GUARDED, [CHANGED, answer, answer, {"changed": False}])
     result = guest.run()

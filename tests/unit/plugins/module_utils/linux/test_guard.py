@@ -42,6 +42,7 @@ class Guest(object):
         guard.arm(self.point, steps, 120, self.store, self.runner)
         self.file.write_text("after\n")
         (self.root / "new.conf").write_text("new\n")
+        guard.note_written(self.point["id"], self.store)
         return os.path.join(guard.home(self.store), self.point["id"])
 
     def fire(self, directory, occasion="timer"):
@@ -56,11 +57,19 @@ def guest(monkeypatch, tmp_path):
     return Guest(monkeypatch, tmp_path)
 
 
+def replan(directory, **values):
+    path = os.path.join(directory, "plan.json")
+    guard_program.write_json(path, dict(guard_program.read_json(path), **values))
+
+
 def restart(directory):
     """Let it look as if the guest had been started again."""
-    path = os.path.join(directory, "plan.json")
-    plan = guard_program.read_json(path)
-    guard_program.write_json(path, dict(plan, start="another start"))
+    replan(directory, start="another start")
+
+
+def timer(directory, runs):
+    """Let it look as if the timer ran, or not."""
+    replan(directory, waits={"argv": ["true" if runs else "false"], "may_fail": False})
 
 
 def test_what_nobody_confirms_is_taken_back(guest):
@@ -80,6 +89,7 @@ def test_what_nobody_confirms_is_taken_back(guest):
 
 def test_a_restart_before_the_confirmation_takes_it_back_too(guest):
     directory = guest.arm()
+    timer(directory, True)
     guest.fire(directory, "boot")
     assert guest.file.read_text() == "after\n", "the guest did not restart"
     restart(directory)
@@ -89,6 +99,42 @@ def test_a_restart_before_the_confirmation_takes_it_back_too(guest):
     with pytest.raises(undo.UndoError) as caught:
         guard.confirm(REMEDY, guest.store, guest.runner)
     assert "the guest restarted before" in str(caught.value)
+
+
+def test_a_soft_reboot_takes_it_back_with_what_the_running_system_holds(guest):
+    """The kernel and process 1 go on, and so do the routes, but the timer is gone."""
+    directory = guest.arm()
+    timer(directory, False)
+    guest.fire(directory, "boot")
+    assert guest.file.read_text() == "before\n" and guest.units() == [] and guest.trace.read_text() == "route replace x\n"
+
+
+def test_half_a_change_is_not_confirmed(guest):
+    directory = guest.arm()
+    os.unlink(os.path.join(directory, "written.json"))
+    with pytest.raises(undo.UndoError, match="was not finished.*puts the former state back at 20"):
+        guard.confirm(REMEDY, guest.store, guest.runner)
+    assert guard.state_of(directory)["state"] == "armed"
+    guest.fire(directory)
+    assert guest.file.read_text() == "before\n"
+
+
+def test_a_change_that_is_still_being_made_is_confirmed_later(guest, monkeypatch):
+    directory = guest.arm()
+    monkeypatch.setattr(guard, "GUEST_WAIT_S", 0)
+    at_work = guard_program.lock(os.path.join(os.path.dirname(guest.store), "lock"), 0)
+    with pytest.raises(guard.Busy, match="not confirmed yet"):
+        guard.confirm(REMEDY, guest.store, guest.runner)
+    assert guard.state_of(directory)["state"] == "armed"
+    os.close(at_work)
+    assert guard.confirm(REMEDY, guest.store, guest.runner) == guest.point["id"]
+
+
+def test_the_timer_of_a_killed_run_does_not_stand_in_the_way_of_the_next(guest):
+    guest.arm()
+    guest.calls.clear()
+    guest.arm()
+    assert guest.calls[0] == ["systemctl", "stop", "vmbackup-guard-{0}.timer".format(guest.point["id"])]
 
 
 def test_a_guard_that_a_restart_ended_confirms_nothing(guest):
@@ -115,6 +161,18 @@ def test_what_was_confirmed_long_ago_says_nothing_of_a_change_whose_answer_was_l
     guard_program.write_json(path, dict(guard_program.read_json(path), until=1))
     with pytest.raises(undo.UndoError, match="no change connectivity.route on this guest"):
         guard.confirm(REMEDY, guest.store, guest.runner)
+
+
+@pytest.mark.parametrize("ago, words", [(60, "nobody did within 120 s"), (3600, "There is no change")])
+def test_a_change_of_long_ago_does_not_answer_for_one_of_today(guest, ago, words):
+    directory = guest.arm()
+    guest.fire(directory)
+    path = os.path.join(directory, "state.json")
+    guard_program.write_json(path, dict(guard_program.read_json(path), until=time.time() - ago))
+    with pytest.raises(undo.UndoError, match=words):
+        guard.confirm(REMEDY, guest.store, guest.runner)
+    with pytest.raises(undo.UndoError, match="nobody did within 120 s"):
+        guard.confirm(guest.point["id"], guest.store, guest.runner)
 
 
 def test_a_guard_that_is_at_work_is_not_told_to_keep_the_change(guest, monkeypatch):
@@ -167,7 +225,7 @@ def test_a_run_that_was_killed_before_it_changed_anything_holds_up_nobody(guest,
         restart(directory)
     guest.fire(directory, occasion)
     assert guest.units() == [] and guest.file.read_text() == "of an administrator\n", "there was nothing to take back"
-    with pytest.raises(undo.UndoError, match="given up before"):
+    with pytest.raises(undo.UndoError, match="There is no change connectivity.route"):
         guard.confirm(REMEDY, guest.store, guest.runner)
 
 
