@@ -16,7 +16,8 @@ description:
     the list is replaced only when O(expect) names it; otherwise the call is refused.
   - Nothing is restarted or applied anew. For the next start of the guest the routes are written into a drop-in of systemd-networkd (netplan's
     interfaces too), the profile of NetworkManager, or a script of ifupdown, whichever has the interface. With wicked, with network scripts and
-    where none of them is at work, the routes hold until the next start only, and RV(notes) say so.
+    where none of them is at work, the routes hold until the next start only, and RV(notes) say so. systemd-networkd reads its drop-in when it
+    starts; should the interface lose its link before that, the routes are gone until then.
 options:
   routes:
     description:
@@ -29,13 +30,13 @@ options:
     description: Gateway, of the family of the prefixes and in a network of an interface. Default is that of the default route.
     type: str
   interface:
-    description: Name of the interface. Default is that of the next hop.
+    description: Name of the interface. Default is the one whose network has the next hop; of several, the one with the default route.
     type: str
   metric:
     description: Metric of the routes. It is set where a route of this module has another one. Default is that of the kernel, 0 for IPv4.
     type: int
   table:
-    description: Routing table, by name or number.
+    description: Routing table, by number, or by a name that the guest's C(rt_tables) has.
     type: str
     default: main
   state:
@@ -261,9 +262,11 @@ def check_options(module):
         module.fail_json(msg="routes is empty; give at least one prefix, or purge to remove all that were added.")
     if options["metric"] is not None and not 0 <= options["metric"] <= 4294967295:
         module.fail_json(msg="metric must be 0 to 4294967295, not {0}.".format(options["metric"]))
-    options["table"] = iproute.TABLES.get(options["table"], options["table"])
+    options["table"] = iproute.TABLES.get(options["table"], iproute.named_tables().get(options["table"], options["table"]))
     if options["table"] in ("local", "default", "0", "all"):
         module.fail_json(msg="table {0} is the kernel's own; name another.".format(options["table"]))
+    if options["table"] != "main" and not options["table"].isdigit():
+        module.fail_json(msg="table {0} is no number, and no rt_tables of this guest has a number for it.".format(options["table"]))
 
 
 def main():

@@ -144,6 +144,19 @@ def test_routes_are_kept_by_networkmanager(lab, tmp_path):
     )
 
 
+def test_a_table_with_a_name_is_written_and_kept_by_its_number(lab):
+    fresh(lab, "np1")
+    lab.shell("np1", "mkdir -p /etc/iproute2/rt_tables.d; echo 200 eth0-rt >/etc/iproute2/rt_tables.d/lab.conf")
+    for table, changed in (("eth0-rt", "true"), ("200", "false")):
+        fine, output = module(lab, "np1", "routes=203.0.113.0/24 table={0} undo=connectivity.azure_routes confirm_s=60".format(table))
+        assert fine and '"changed": {0}'.format(changed) in output, output
+    assert lab.shell("np1", "ip -4 route show table 200") != "" and "Table=200" in lab.shell("np1", "cat /etc/systemd/network/*.d/*")
+    restart(lab, "np1")
+    until(lambda: "203.0.113.0/24" in lab.shell("np1", "ip -4 route show table 200"), 30)
+    assert lab.ansible("ansible", "np1", "-m", "vmbackup.azure.undo").returncode == 0
+    assert lab.shell("np1", "ip -4 route show table 200 2>/dev/null || true") == ""
+
+
 def test_storage_is_routed_past_a_forced_tunnel(lab, tmp_path):
     lab.plant({"f12": "forced_tunnel"})
     wanted = CONSENT + ["-e", '{"connectivity_prefixes": ["10.94.0.3/32"]}']
@@ -172,10 +185,11 @@ def test_a_change_that_cuts_the_guest_off_is_taken_back_by_it_and_reported(lab):
     assert lab.ansible("ansible", "f10", "-m", "ping").returncode == 0
 
 
-# Runs in the guest: routes under a guard of three seconds that nobody confirms, killed at random moments. Prints what was seen.
+# Runs in the guest: routes under a guard of three seconds that nobody confirms, killed at random moments, every other one after the guard began
+# to wait. Prints what was seen.
 KILLS = 10
 KILLED = """
-import json, os, random, subprocess, sys, time
+import glob, json, os, random, subprocess, sys, time
 CALL = '''
 import sys
 from ansible.module_utils import basic
@@ -190,14 +204,17 @@ def look():
 def guards():
     shown = subprocess.run(["systemctl", "list-units", "--plain", "--no-legend", "vmbackup-guard-2*"], stdout=subprocess.PIPE)
     return shown.stdout.decode().split()
-def call(kill_after):
+def call(kill_after, guarded=False):
     options = {"routes": sys.argv[2].split(","), "purge": True, "undo": "connectivity.route", "confirm_s": 3}
     environment = dict(os.environ, PYTHONPATH="/root/killed")
     process = subprocess.Popen([sys.executable, "-c", CALL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True)
     process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode())
     process.stdin.close()
     began = time.time()
-    while process.poll() is None and time.time() < began + kill_after:
+    while guarded and process.poll() is None and not glob.glob("/run/systemd/transient/vmbackup-guard-2*.timer"):
+        time.sleep(0.005)
+    kill_at = time.time() + kill_after
+    while process.poll() is None and time.time() < kill_at:
         time.sleep(0.005)
     killed = process.poll() is None
     if killed:
@@ -212,8 +229,9 @@ seen = [call(60)]
 whole = seen[0]["took"]
 while sum(one["killed"] for one in seen) < kills and rounds < 4 * kills:
     rounds += 1
-    seen.append(call(chance.uniform(0.4, 1.0) * whole))
-    whole *= 1.0 if seen[-1]["killed"] else 0.9
+    guarded = bool(rounds % 2)
+    seen.append(call(chance.uniform(0, 0.4 if guarded else 0.6) * whole, guarded))
+    whole *= 1.0 if seen[-1]["killed"] else 0.8
 print(json.dumps({"before": before, "seen": seen}))
 """
 
@@ -236,6 +254,7 @@ def test_a_change_that_is_killed_at_random_moments_is_taken_back_by_its_guard(la
     assert set(former[0]) == set(stays + comes[:10])
     assert sum(one["killed"] for one in seen) == KILLS, seen
     assert {True, False} == {one["waits"] for one in seen if one["killed"]}, "no kill came while a guard waited, or none before"
+    assert any(one["killed"] and one["at_once"] != former for one in seen), "no kill came after something was written"
     for one in seen:
         assert set(stays) <= set(one["at_once"][0]), "a route that every call wants was lost"
         assert one["afterwards"] == former, "what nobody confirmed was not taken back"
@@ -276,6 +295,7 @@ def test_a_change_that_waits_is_taken_back_by_a_restart_of_the_guest_and_holds_u
         ("routes=203.0.113.1/24", "203.0.113.0/24 is meant"),
         ("routes=203.0.113.0/24,198.51.100.0/24 next_hop=10.95.0.1", "is in no network of"),
         ("routes=203.0.113.0/24 confirm_s=60", "needs undo"),
+        ("routes=203.0.113.0/24 table=eth0-rt", "table eth0-rt is no number, and no rt_tables of this guest"),
         ("routes=", "give at least one prefix"),
     ],
 )

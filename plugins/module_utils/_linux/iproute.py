@@ -6,6 +6,7 @@
 A route is a dictionary: family, table, prefix, type, via, dev, metric, and ``spec``, the words that add it again.
 """
 
+import glob
 import ipaddress
 import re
 
@@ -14,6 +15,13 @@ from ansible_collections.vmbackup.azure.plugins.module_utils._linux import undo
 TYPES = ("unicast", "local", "broadcast", "multicast", "throw", "unreachable", "prohibit", "blackhole", "nat", "anycast")
 REFUSALS = ("blackhole", "unreachable", "prohibit", "throw")
 TABLES = {"254": "main", "255": "local", "253": "default"}
+# Where names for tables are given; ip shows them instead of the numbers, and what sets up the network knows none of them.
+TABLE_NAMES = (
+    "/usr/lib/iproute2/rt_tables",
+    "/usr/share/iproute2/rt_tables",
+    "/etc/iproute2/rt_tables",
+    "/etc/iproute2/rt_tables.d/*.conf",
+)
 _STATES = ("dead", "linkdown", "offload", "trap", "rt_offload", "rt_trap", "notify")  # what the kernel says of a route and does not take
 _WITH_VALUE = ("error", "expires")
 DEFAULT_METRIC = {4: 0, 6: 1024}
@@ -34,8 +42,37 @@ def address(text):
         return None
 
 
-def parse_route(line, family):
-    """Return one line of ``ip -o -d route show table all`` as a route, None for what is none."""
+def table_numbers(texts):
+    """Return {name: number} of the lines of rt_tables, the kernel's own three left out."""
+    found = {}
+    for line in "\n".join(texts).split("\n"):
+        words = line.partition("#")[0].split()
+        try:
+            number = str(int(words[0], 0))
+        except (IndexError, ValueError):
+            continue
+        if len(words) > 1 and number not in TABLES and number != "0":
+            found[words[1]] = number
+    return found
+
+
+def named_tables():
+    """Return {name: number} of the tables that this guest has names for."""
+    texts = []
+    for path in [path for pattern in TABLE_NAMES for path in sorted(glob.glob(pattern))]:
+        try:
+            with open(path, "rb") as stream:
+                texts.append(stream.read().decode("utf-8", "replace"))
+        except (IOError, OSError):
+            continue
+    return table_numbers(texts)
+
+
+def parse_route(line, family, tables=None):
+    """Return one line of ``ip -o -d route show table all`` as a route, None for what is none.
+
+    :param tables: {name: number} of tables, which are known by their numbers.
+    """
     words = line.replace("\\", " ").split()
     kind = words.pop(0) if words and words[0] in TYPES else "unicast"
     if not words:
@@ -55,6 +92,8 @@ def parse_route(line, family):
             del rest[:1]  # IPv6 shows lo for a route that discards
             continue
         spec.append(word)
+        if word == "table" and rest:
+            rest[0] = (tables or {}).get(rest[0], rest[0])
         if word in ("via", "dev", "table", "metric", "proto", "nexthop") and rest and word not in values:
             values[word] = rest[0] if word != "nexthop" else True
     if values.get("via") in ("inet", "inet6"):
@@ -78,8 +117,8 @@ def parse_route(line, family):
     }
 
 
-def parse(text, family):
-    return [route for route in (parse_route(line, family) for line in (text or "").split("\n")) if route]
+def parse(text, family, tables=None):
+    return [route for route in (parse_route(line, family, tables) for line in (text or "").split("\n")) if route]
 
 
 def ask(runner, arguments):
@@ -93,9 +132,9 @@ def ask(runner, arguments):
 
 def read(runner, families=(4, 6)):
     """Return all routes of all tables, of the families that the guest has."""
-    routes = []
+    routes, tables = [], named_tables()
     for family in families:
-        routes += parse(ask(runner, ["-{0}".format(family), "-o", "-d", "route", "show", "table", "all"]), family)
+        routes += parse(ask(runner, ["-{0}".format(family), "-o", "-d", "route", "show", "table", "all"]), family, tables)
     return routes
 
 

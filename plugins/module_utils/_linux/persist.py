@@ -212,7 +212,7 @@ def place(runner, interface, index, before, after):
     if name:
         path = os.path.join(NETWORK, name + ".d", DROP_IN)
         if not sharing(index, name):
-            return Place(path, networkd_text(after)), None
+            return Place(path, networkd_text(after)), _read_later(interface, path) if after else None
         note = _not_kept(interface, "other interfaces have the same {0}".format(name)) if after else None
         return (Place(path, None) if os.path.lexists(path) else None), note
     managed, path = profile(runner, interface)
@@ -239,6 +239,12 @@ def place(runner, interface, index, before, after):
     else:
         what = "nothing that this module knows sets it up"
     return None, _not_kept(interface, what)
+
+
+def _read_later(interface, path):
+    return "systemd-networkd reads {0} when it starts; should {1} lose its link before that, its routes are gone until then.".format(
+        path, interface
+    )
 
 
 def _not_kept(interface, why):

@@ -71,6 +71,17 @@ def _default(family, table, interface):
     return min(found, key=lambda route: route["metric"]) if found else None
 
 
+def _nearest(family, gateway, near, table):
+    """Return which of the interfaces that have the gateway's network leads to it: the one with the default route, where there are several."""
+    names = sorted(set(near), key=near.index)
+    default = _default(family, table, None)
+    if len(names) == 1:
+        return names[0]
+    if default is None or default["dev"] not in names:
+        refuse("next_hop {0} is in the network of several interfaces ({1}); give interface.", gateway, ", ".join(names))
+    return default["dev"]
+
+
 def hop(family, options, table, addresses):
     """Return the way that new routes of a family take."""
     interface, given = options["interface"], options["next_hop"]
@@ -94,7 +105,7 @@ def hop(family, options, table, addresses):
         if gateway in address.network and (interface in (None, name)) and address.network.prefixlen < 128
     ]
     if near:
-        return Hop(str(gateway), near[0])
+        return Hop(str(gateway), _nearest(family, gateway, near, table))
     for route in table:
         known = route["via"] == str(gateway) and interface in (None, route["dev"]) and route["dev"]
         if known and (family == 6 or " onlink" in route["spec"]):
@@ -149,7 +160,10 @@ class Plan(object):
 
     def _own_routes(self, table, prefix):
         own = self._of_prefix.get((table, prefix), ())
-        return [route for route in self._there.get((table, prefix), ()) if any(is_own(entry, route) for entry in own)]
+        found = [route for route in self._there.get((table, prefix), ()) if any(is_own(entry, route) for entry in own)]
+        # Beside ours there may be one that an administrator has written into the configuration since.
+        exact = [route for route in found if any(entry["metric"] == route["metric"] for entry in own)]
+        return exact or found
 
     def _check_expected(self, network, now, fine):
         if network not in self._expect or fine:

@@ -5,7 +5,7 @@
 import pytest
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux import iproute, persist, routes
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux.guest import Guest
-from ansible_collections.vmbackup.azure.plugins.module_utils._linux.route_plan import Plan
+from ansible_collections.vmbackup.azure.plugins.module_utils._linux.route_plan import Plan, hop
 from ansible_collections.vmbackup.azure.plugins.module_utils._linux.undo import UndoError
 
 # As iproute2 6.1 prints them, `ip -o -d route show table all`.
@@ -82,6 +82,34 @@ def test_purge_takes_only_what_is_ours():
         "route delete unicast 20.0.0.0/8 via 10.9.0.1 dev eth0 table main proto static scope global",
     ]
     assert [own["prefix"] for own in made.owned] == ["22.0.0.0/8"]
+
+
+def test_a_route_that_an_administrator_has_written_since_is_not_taken_for_ours():
+    ours = "unicast 20.0.0.0/8 via 10.9.0.1 dev eth0 table main proto static scope global"
+    made = plan(ours + "\n" + ours + " metric 100", [OWN], purge=True)
+    assert made.batch() == ["route delete " + ours]
+    made = plan(ours + " metric 100", [OWN], purge=True)
+    assert made.batch() == ["route delete " + ours + " metric 100"], "NetworkManager gives it this metric at its next start"
+
+
+def test_a_table_with_a_name_is_known_by_its_number():
+    tables = iproute.table_numbers(["# reserved\n255\tlocal\n254 main\n0 unspec\n", "200 eth0-rt # second card\n0xc9 other\nbad\n"])
+    assert tables == {"eth0-rt": "200", "other": "201"}
+    line = "unicast 10.60.0.0/16 via 10.70.0.1 dev eth0 table eth0-rt proto static scope global"
+    route = iproute.parse_route(line, 4, tables)
+    assert route["table"] == "200" and " table 200 proto static" in route["spec"]
+
+
+def test_a_gateway_that_several_interfaces_have_near_is_taken_by_that_of_the_default_route():
+    docker = (
+        "9: docker0    inet6 fe80::42/64 scope link \\ valid_lft forever\n2: eth0    inet6 fe80::5/64 scope link \\ valid_lft forever\n"
+    )
+    near = iproute.parse_addresses(docker + ADDRESSES)
+    options = {"interface": None, "next_hop": "fe80::1234"}
+    assert hop(6, options, table(), near).dev == "eth0"
+    with pytest.raises(UndoError, match=r"several interfaces \(docker0, eth0\); give interface"):
+        hop(6, options, iproute.parse(FOUR, 4), near)
+    assert hop(6, dict(options, interface="docker0"), table(), near).dev == "docker0"
 
 
 def test_another_metric_replaces_our_own_route():
@@ -203,7 +231,7 @@ def test_a_network_file_of_several_interfaces_gets_no_drop_in(links):
     assert place is None and "other interfaces have the same 99-dhcp-en.network" in note
     links(_3="10-other.network")
     place, note = persist.place(None, "eth0", 2, [], [KEPT])
-    assert place.path.endswith("network/99-dhcp-en.network.d/vmbackup-azure.conf") and note is None
+    assert place.path.endswith("network/99-dhcp-en.network.d/vmbackup-azure.conf") and "reads {0} when it starts".format(place.path) in note
 
 
 def test_a_profile_that_cloud_init_writes_anew_is_left(tmp_path, monkeypatch):
