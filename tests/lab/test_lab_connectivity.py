@@ -104,6 +104,29 @@ def test_a_proxy_that_does_not_answer_is_removed_by_the_operators_choice(lab, tm
     assert lab.shell("f12", "cat /etc/waagent.conf") == before
 
 
+RULE = "ip rule add pref 50 to 168.63.129.16 {0}"
+TUNNEL = "ip link add tun0 type veth peer name tun1; ip link set tun1 up; ip link set tun0 up; ip address add 10.8.0.2/32 dev tun0; "
+TUNNEL += "ip route add default dev tun0 table 100; "
+
+
+def test_a_policy_rule_is_named_and_no_route_is_added_that_would_not_help(lab, tmp_path):
+    lab("reset", "f09")
+    lab("wait-ready", "f09")
+    before = lab.shell("f09", "ip route")
+    for script, id_, words in (
+        (RULE.format("prohibit"), "route_wireserver_missing", "a policy rule or the table that it names says prohibit"),
+        (
+            "ip rule del pref 50; " + TUNNEL + RULE.format("lookup 100"),
+            "route_wireserver_not_primary",
+            "routed by a policy rule from 10.8.0.2",
+        ),
+    ):
+        lab.shell("f09", script)
+        report = lab.playbook("vmbackup.azure.remediate", ["f09"], tmp_path, *CONSENT)[2]
+        assert words in str(findings(report, "f09").get(id_)), findings(report, "f09")
+        assert host_of(report, "f09")["status"] not in ("repaired", "healthy") and lab.shell("f09", "ip route") == before
+
+
 NFT = """
 nft -f - <<'END'
 table inet site {

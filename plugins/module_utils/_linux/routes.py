@@ -3,6 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The primary interface and the routes to the Azure host's addresses."""
 
+import array
 import errno
 import fcntl
 import re
@@ -12,7 +13,8 @@ import struct
 WIRESERVER = "168.63.129.16"
 IMDS = "169.254.169.254"
 _REJECT = 0x0200  # RTF_REJECT of linux/route.h
-_SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
+_SIOCGIFCONF, _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8912, 0x8915, 0x891B
+_IFREQ_BYTES = 40 if struct.calcsize("P") == 8 else 32
 
 
 def dotted(little_endian_hex):
@@ -57,10 +59,11 @@ def matching(routes, address):
     return min(hits, key=lambda r: (-r["prefix_length"], r["metric"])) if hits else None
 
 
-def describe(routes, address, lookup):
+def describe(routes, address, lookup, holders):
     """Return the route facts of one address.
 
     :param lookup: (source address or None, errno or None) of the kernel's own decision, which knows rules and tables beyond the main one.
+    :param holders: {address: its interface} of this guest.
     """
     source, error = lookup
     route = matching(routes, address)
@@ -74,8 +77,9 @@ def describe(routes, address, lookup):
         if error == errno.ENETUNREACH and route is not None and route["reject"]:
             result["kind"] = "unreachable"
         return result
-    if route is None or route["interface"] == "*":
-        result["kind"] = "other"
+    # From an address of another interface: not the main table has decided, but a rule.
+    if route is None or route["interface"] == "*" or holders.get(source) not in (None, "lo", route["interface"]):
+        result.update(kind="other", prefix=None)
         return result
     result.update(device=route["interface"], gateway=route["gateway"])
     result["kind"] = {32: "host", 0: "default"}.get(route["prefix_length"], "other")
@@ -99,6 +103,22 @@ def interface_address(interface, request):
             return socket.inet_ntoa(answer[20:24])
         except OSError:
             return None
+
+
+def address_holders():
+    """Return {IPv4 address: its interface} of this guest, empty where the kernel does not say."""
+    buffer = array.array("B", bytes(_IFREQ_BYTES * 512))
+    place, length = buffer.buffer_info()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe.fileno(), _SIOCGIFCONF, struct.pack("iP", length, place))
+        except OSError:
+            return {}
+    data, found = buffer.tobytes()[: struct.unpack("iP", answer)[0]], {}
+    for start in range(0, len(data), _IFREQ_BYTES):
+        name = data[start : start + 16].split(b"\0", 1)[0].decode("utf-8", "replace")
+        found[socket.inet_ntoa(data[start + 20 : start + 24])] = name.split(":", 1)[0]
+    return found
 
 
 def unknown():
@@ -161,5 +181,5 @@ def foreign_macs(host):
 
 def collect(host):
     """Return (primary interface, routes to the two host addresses)."""
-    routes = parse_routes(host.read("network", "/proc/net/route"))
-    return primary(host, routes), {a: describe(routes, a, kernel_lookup(a)) for a in (WIRESERVER, IMDS)}
+    routes, holders = parse_routes(host.read("network", "/proc/net/route")), address_holders()
+    return primary(host, routes), {a: describe(routes, a, kernel_lookup(a), holders) for a in (WIRESERVER, IMDS)}

@@ -56,6 +56,13 @@ def _own_route(address: str, route: Mapping[str, Any]) -> str | None:
     return str(route.get("kind")) if route.get("ok") is False else str(route.get("gateway") or "link")
 
 
+def _rule_decides(route: Mapping[str, Any]) -> bool:
+    """Say whether a policy rule sends packets elsewhere or discards them, which no route of the main table would change."""
+    if route.get("ok"):
+        return route.get("source") is not None and route.get("device") is None
+    return route.get("kind") in ("blackhole", "unreachable", "prohibit") and "prefix" in route and route.get("prefix") is None
+
+
 def _route_fix(facts: Facts) -> Fix | None:
     """Return the host routes that a Linux guest needs, None where the gateway is not known."""
     interface, gateway = get(facts, "network.primary.interface"), get(facts, "network.primary.gateway")
@@ -64,7 +71,7 @@ def _route_fix(facts: Facts) -> Fix | None:
     expect = {}
     for address in (WIRESERVER, IMDS):
         route = part(facts, "network.routes").get(address) or {}
-        if route.get("ok") is False or route.get("device") != interface:
+        if not _rule_decides(route) and (route.get("ok") is False or route.get("device") != interface):
             expect[address + "/32"] = _own_route(address, route)
     return {"routes": list(expect), "next_hop": gateway, "interface": interface, "expect": expect}
 
@@ -73,7 +80,7 @@ def _route_fix(facts: Facts) -> Fix | None:
     severity="blocker",
     title="No route to the Azure host",
     evidence="the {whose} has no way to {address}: {why}",
-    action="Remove the route or rule that takes 168.63.129.16 away, and check that the primary interface has its default route.",
+    action="Remove the route or policy rule (ip rule) that takes 168.63.129.16 away, and check that the primary interface has its default route.",
     codes=NETWORK,
     **ROUTE,
     windows={**ROUTES, "action": "Remove the route that takes 168.63.129.16 away, or add one via the gateway of the primary interface."},
@@ -83,6 +90,8 @@ def route_wireserver_missing(facts: Facts, limits: Limits) -> Iterator[Seen]:
     if route.get("ok") is False:
         kind = route.get("kind")
         why = {"blackhole": "a blackhole route discards it", "none": "there is no route"}.get(str(kind), "the route says {0}".format(kind))
+        if not is_windows(facts) and _rule_decides(route):
+            why = "a policy rule or the table that it names says {0}".format(kind)
         yield seen(fix=_route_fix(facts), whose="system" if is_windows(facts) else "kernel", address=WIRESERVER, why=why)
 
 
@@ -90,10 +99,14 @@ def route_wireserver_missing(facts: Facts, limits: Limits) -> Iterator[Seen]:
     severity="risk",
     title="The route to the Azure host leaves by the wrong interface",
     evidence="{address} is routed by {device} from {source}; the primary interface is {primary} with {primary_address}",
-    action="Route 168.63.129.16 via the gateway of the primary interface; look for a VPN or a second interface that took the default route.",
+    action="Route 168.63.129.16 via the gateway of the primary interface; look for a VPN, a second interface that took the default route, or a policy "
+    "rule (ip rule).",
     codes=NETWORK,
     **ROUTE,
-    windows=ROUTES,
+    windows={
+        **ROUTES,
+        "action": "Route 168.63.129.16 via the gateway of the primary interface; look for a VPN or a second interface that took the default route.",
+    },
 )
 def route_wireserver_not_primary(facts: Facts, limits: Limits) -> Iterator[Seen]:
     route = part(facts, "network.routes").get(WIRESERVER) or {}
@@ -103,7 +116,7 @@ def route_wireserver_not_primary(facts: Facts, limits: Limits) -> Iterator[Seen]
         return
     # A second address of the primary interface leaves by it too.
     if route.get("device") != primary and not host_answers(facts):
-        device = route.get("device") or "another table"
+        device = route.get("device") or "a policy rule"
         yield seen(fix=_route_fix(facts), address=WIRESERVER, device=device, source=source, primary=primary, primary_address=address)
 
 

@@ -44,11 +44,20 @@ def test_parse_routes_little_endian():
         ("169.254.169.254", (None, errno.EHOSTUNREACH), "unreachable", False),
         ("8.8.8.8", (None, errno.ENETUNREACH), "none", False),
         ("8.8.8.8", (None, errno.EACCES), "prohibit", False),
+        ("8.8.8.8", ("10.0.0.5", None), "default", True),
+        ("8.8.8.8", ("10.0.0.6", None), "default", True),
+        ("8.8.8.8", ("10.8.0.2", None), "other", True),
     ],
 )
 def test_describe_route(address, lookup, kind, ok):
-    found = routes.describe(routes.parse_routes(ROUTES), address, lookup)
+    holders = {"10.0.0.4": "eth0", "10.0.0.5": "eth0", "10.0.0.6": "lo", "10.8.0.2": "tun0"}
+    found = routes.describe(routes.parse_routes(ROUTES), address, lookup, holders)
     assert (found["kind"], found["ok"]) == (kind, ok)
+    assert (found["device"] is None) == (not ok or kind == "other" and address == "8.8.8.8"), "not the main table has decided"
+
+
+def test_address_holders_of_this_machine():
+    assert routes.address_holders()["127.0.0.1"] == "lo"
 
 
 def test_matching_prefers_prefix_then_metric():

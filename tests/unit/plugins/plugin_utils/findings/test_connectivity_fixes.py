@@ -3,6 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What the findings of cause 1 give their remedies to write on Linux."""
 
+import pytest
 from cases import both
 from cases import evaluated as evaluate
 from linux_cases import patched, probe
@@ -64,3 +65,11 @@ def test_dhcp_is_switched_on_only_where_azure_gives_the_card_this_same_address()
     assert fix([address]) == [{"interface": "eth0", "path": "/etc/network/interfaces", "address": address}]
     assert fix(["10.9.9.9"]) == [] and fix(None) == []
     assert fix([address, "10.9.9.9"]) != [] and fix(["10.9.9.9", address]) == [], "DHCP gives the first one"
+
+
+@pytest.mark.parametrize(
+    "route", [{"ok": False, "kind": "prohibit", "prefix": None}, {"ok": True, "kind": "other", "device": None, "source": "10.8.0.2"}]
+)
+def test_a_policy_rule_gets_no_route_that_would_not_help(route):
+    given = {"network/routes/168.63.129.16": dict(route, gateway=None), "network/primary/gateway": "10.94.0.2"}
+    assert route_fix(both(probe("wireserver"), given))["routes"] == []
