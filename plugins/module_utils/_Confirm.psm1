@@ -4,6 +4,7 @@
 
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Change
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Guard
+#AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._GuardTask
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Lock
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Restore
 #AnsibleRequires -PowerShell ansible_collections.vmbackup.azure.plugins.module_utils._Text

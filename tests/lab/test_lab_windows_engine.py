@@ -316,7 +316,6 @@ try {
     Remove-UndoPoint $point
 }
 """
-    script = "function Get-PowerShellPath { & (Get-Own '_Guard') { Get-PowerShellPath } }\n" + script
     said = {line.split(": ")[0]: line for line in engine(["_Confirm", "_KindRegistry"], script)[1] if ": " in line}
     assert said["file"] == "file: []", said
     assert " armed as process " in said["armed"], said
