@@ -14,27 +14,82 @@
 Set-StrictMode -Version 2.0
 
 $script:LockWaitMs = 30000
+$script:Token = '^[0-9TZ]+-[\w.-]+$'
+
+function Find-Fallen($Point) {
+    <#
+    .SYNOPSIS
+    The label of an item that is not as it was written, though an answer of the guest says something only while it is; $null without one.
+    .PARAMETER Point
+    The undo point of the change.
+    #>
+    # After a restart of the guest the former routes are back, and undo may have switched DHCP off: an answer says nothing about either.
+    $steps = @(foreach ($item in $Point['items']) {
+            $first = @($item['written'] | Where-Object { $null -ne $_ })
+            if ((Get-Kind $item)['must_stand'] -and $first.Count) { @{ item = $item; target = $first[-1] } }
+        })
+    $fallen = @(Get-Unrestored $steps | Where-Object { $null -ne $_ })
+    if ($fallen.Count) { return Get-Label $fallen[0] }
+}
+
+function Undo-Dead($Point) {
+    <#
+    .SYNOPSIS
+    Takes back what still stands of a change that is not kept, in the place of its guard, which was ended by force. What could not be taken back, as
+    sentences.
+    .PARAMETER Point
+    The undo point of the change.
+    #>
+    $result = Restore-UndoPoint $Point -Standing -Careful
+    $open = @($result['failed']) + @($result['left'])
+    # What is left stays open for undo.
+    if (-not $open.Count) {
+        $Point['undone_at'] = Get-Now
+        Update-UndoPoint $Point
+    }
+    # With its files a next call, or the next start of the guest, tries again.
+    if (-not $result['failed'].Count) {
+        Remove-GuardTask $Point
+        Remove-GuardFile $Point['id']
+        Remove-Home
+    }
+    return $open
+}
+
+function Assert-Kept([string]$Token, $Point, [bool]$Dead) {
+    <#
+    .SYNOPSIS
+    Throws unless a change may be kept: it was made as a whole, and stands. Asked before its guard is told, which then takes nothing back any more.
+    .PARAMETER Token
+    Name of the change.
+    .PARAMETER Point
+    Its undo point.
+    .PARAMETER Dead
+    Whether its guard was ended by force.
+    #>
+    $why = $null
+    if ((Test-GuardPath $Token 'failed') -or -not (Test-GuardPath $Token 'finished')) { $why = 'was not finished, so it is not kept.' } else {
+        $label = Find-Fallen $Point
+        if ($label) { $why = "does not stand any more ($label): the guest was restarted since, or somebody changed it. Nothing of it is kept." }
+    }
+    if (-not $why) { return }
+    $open = @()
+    if ($Dead) { $open = @(Undo-Dead $Point | Where-Object { $_ }) } else { $why += ' The guest puts the former state back by itself.' }
+    if ($open.Count) { $why += " This could not be put back: $($open -join ' ')" }
+    throw "The change '$Token' $why Run the repair again."
+}
 
 function Complete-Point($Point) {
     <#
     .SYNOPSIS
-    Writes what waited for the confirmation.
+    Writes what waited for the confirmation, and notes in the undo point that the change is kept: an answer that is lost is asked for again.
     .PARAMETER Point
     The undo point of the change.
     #>
     $failed = @()
     $done = @()
     Clear-Cache
-    # After a restart of the guest the former routes are back, and undo may have switched DHCP off: an answer says nothing about either.
-    foreach ($item in $Point['items']) {
-        $first = @($item['written'] | Where-Object { $null -ne $_ })
-        if ((Get-Kind $item)['must_stand'] -and $first.Count -and -not (Test-Same $item (Read-State $item) $first[-1])) {
-            Close-Point $Point
-            throw "The change '$($Point['id'])' does not stand any more ($(Get-Label $item)): the guest was restarted since, or somebody changed it. Nothing of it is kept. Run the repair again."
-        }
-    }
     $waiting = @($Point['items'] | Where-Object { $null -ne $_['then'] } | Sort-Object -Property { [int](-not (Get-Kind $_)['comes_first']) })
-    if (-not $waiting.Count) { return }
     foreach ($item in $waiting) {
         try {
             Write-State $item $item['then'] $null
@@ -46,9 +101,12 @@ function Complete-Point($Point) {
             if ((Get-Kind $item)['comes_first']) { break }
         }
     }
-    Update-UndoPoint $Point
+    if ($waiting.Count) { Update-UndoPoint $Point }
     $failed += @(Get-Unrestored $done | Where-Object { $null -ne $_ } | ForEach-Object { "$(Get-Label $_): is not as it was written." })
     if ($failed.Count) { throw "The change '$($Point['id'])' is confirmed, but not all of it outlasts a restart of the guest: $($failed -join ' ') Run the repair again." }
+    $Point['confirmed_at'] = Get-Now
+    # Only a caller whose answer is lost needs it.
+    try { Update-UndoPoint $Point } catch { $null = $_ }
 }
 
 function Get-Token([string]$Name) {
@@ -67,9 +125,21 @@ function Get-Token([string]$Name) {
         if (-not $logs.Count) { throw "There is no change of $Name that waits for a confirmation." }
         $token = [System.IO.Path]::GetFileNameWithoutExtension($logs[-1])
     }
-    if ($token -notmatch '^[0-9TZ]+-[\w.-]+$' -or -not (Test-GuardPath $token 'log')) { throw "There is no change '$token' that waits for a confirmation." }
+    if ($token -notmatch $script:Token -or -not (Test-GuardPath $token 'log')) { throw "There is no change '$token' that waits for a confirmation." }
     Assert-Trusted (Get-GuardPath $token 'log')
     return $token
+}
+
+function Test-Confirmed([string]$Name) {
+    <#
+    .SYNOPSIS
+    Whether a change was confirmed by an earlier call, whose answer was lost then.
+    .PARAMETER Name
+    Its token. The name of a repair would stand for an older change of it.
+    #>
+    if ($Name -notmatch $script:Token -or (Test-GuardPath $Name 'log')) { return $false }
+    $point = @(Get-UndoPoint $Name)
+    return $point.Count -gt 0 -and [bool]$point[0]['confirmed_at'] -and -not $point[0]['undone_at']
 }
 
 function Confirm-Guard([string]$Name) {
@@ -79,11 +149,14 @@ function Confirm-Guard([string]$Name) {
     .PARAMETER Name
     The token of the change, or the name of the repair.
     #>
+    if (Test-Confirmed $Name) { return }
     $token = Get-Token $Name
+    $point = @(Get-UndoPoint $token)
     $end = "$(Get-GuardEnd $token)"
     # A guard that was ended by force puts nothing back.
     $armed = $end -match ' armed as process \d+$'
     $dead = $armed -and -not (Test-Guard $token)
+    if ($armed -and $point.Count) { Assert-Kept $token $point[0] $dead }
     if ($armed -and -not $dead) {
         Set-GuardSign $token 'confirmed'
         $clock = [System.Diagnostics.Stopwatch]::StartNew()
@@ -98,7 +171,6 @@ function Confirm-Guard([string]$Name) {
         Remove-GuardFile $token @('confirmed')
         throw "The change '$token' was not confirmed in time; its guard says: $end"
     }
-    $point = @(Get-UndoPoint $token)
     try {
         if ($point.Count) {
             Remove-GuardTask $point[0]
@@ -135,7 +207,11 @@ function Complete-Change($Module) {
     $lock = $null
     try { $lock = Enter-GuestLock $script:LockWaitMs } catch { $Module.FailJson("Could not lock this guest: $(Get-Cause $_) The change is not confirmed.", $_) }
     # Never deferred: the guard would take the change for one that nobody wants.
-    if ($null -eq $lock) { $Module.FailJson('Another run is changing this guest, so the change is not confirmed. Run this again before the time of the change is over.') }
+    if ($null -eq $lock) {
+        # The run may be the change itself, whose caller lost the connection: it asks again.
+        $Module.Result['again'] = $true
+        $Module.FailJson('Another run is changing this guest, so the change is not confirmed. Run this again before the time of the change is over.')
+    }
     try {
         try { Confirm-Guard $Module.Params['confirm'] } catch { $Module.FailJson((Get-Cause $_), $_) }
         $Module.ExitJson()

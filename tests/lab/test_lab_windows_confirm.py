@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: vmbackup.azure contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Which guarded changes of a Windows guest are kept, by the guests' own PowerShell but without a guest: registry, lock and files are real."""
+
+import pytest
+import test_lab_windows_engine
+from test_lab_windows_engine import OTHER
+from windows_guest import LACKS
+
+engine = test_lab_windows_engine.engine  # the fixture
+pytestmark = pytest.mark.skipif(bool(LACKS), reason="Windows guests: " + LACKS)
+
+# Registry values as a kind that must stand, and whose reading can fail. A guard that lives is a file that is held open.
+CHANGE = r"""
+$global:broken = 0
+$kind = Get-KindRegistry
+$kind['must_stand'] = $true
+$kind['settles'] = $true
+$read = $kind['read']
+$kind['read'] = { param($Item) if ($global:broken -gt 0) { $global:broken--; throw 'WMI is away.' }; & $read $Item }.GetNewClosure()
+& (Get-Own '_Change') { param($Kind) $script:Kinds['registry'] = $Kind } $kind
+function New-Change([string]$Name, [string[]]$Signs, [string]$End = 'armed as process 1') {
+    Set-One $Name (Get-Want 'new')
+    $item = (Get-One $Name) + @{ before = (Get-Want 'old'); written = @(, (Get-Want 'new')); then = (Get-Want 'new') }
+    $point = Save-UndoPoint 'connectivity.proxy' @($item) 90
+    [void](Initialize-Home 'guard')
+    [System.IO.File]::WriteAllText((Get-GuardPath $point['id'] 'log'), "2026-01-01T00:00:00Z $End`r`n")
+    foreach ($sign in $Signs) { Set-GuardSign $point['id'] $sign }
+    return $point
+}
+function Open-Guard($Point) { New-Object System.IO.FileStream((Get-GuardPath $Point['id'] 'alive'), 'Create', 'Write', 'None', 16, 'DeleteOnClose') }
+function Confirm-It([string]$When, [string]$Name) {
+    $said = 'kept'
+    try { & (Get-Own '_Confirm') { param($Name) Confirm-Guard $Name } $Name } catch { $said = $_.Exception.Message }
+    "${When}: $said"
+}
+function Show-Change([string]$When, $Point) {
+    $kept = @(Get-UndoPoint $Point['id'])[0]
+    $signs = @('log', 'confirmed', 'finished', 'failed') | Where-Object { Test-GuardPath $Point['id'] $_ }
+    "$When is: $((Read-State (Get-One $Point['items'][0]['name']))['data']) $([bool]$kept['undone_at']) $([bool]$kept['confirmed_at']) [$($signs -join ' ')]"
+}
+function Clear-Change { foreach ($point in @(Get-UndoPoint)) { Remove-GuardFile $point['id']; Remove-UndoPoint $point } }
+"""
+
+
+def said_of(lines):
+    return dict(line.split(": ", 1) for line in lines if ": " in line)
+
+
+def test_a_confirmation_whose_answer_was_lost_is_given_again(engine):
+    """The first one deletes all that the guard had, which is no reason to call the change lost. For a name an older change would answer."""
+    script = (
+        CHANGE
+        + r"""
+$point = New-Change 'a' @('finished')
+Confirm-It 'first' $point['id']
+Show-Change 'first' $point
+Confirm-It 'second' $point['id']
+Confirm-It 'name' 'connectivity.proxy'
+$kept = @(Get-UndoPoint $point['id'])[0]
+$kept['undone_at'] = Get-Now
+Update-UndoPoint $kept
+Confirm-It 'undone' $point['id']
+Clear-Change
+"""
+    )
+    lines = engine(["_Confirm", "_KindRegistry"], script)[1]
+    said = said_of(lines)
+    assert said["first"] == "kept" and said["first is"] == "=new False True []", lines
+    assert said["second"] == "kept", lines
+    assert said["name"] == "There is no change of connectivity.proxy that waits for a confirmation.", lines
+    assert said["undone"].startswith("There is no change '"), lines
+
+
+def test_a_confirmation_that_another_run_keeps_waiting_is_asked_for_again(engine):
+    script = CHANGE + "& (Get-Own '_Confirm') { $script:LockWaitMs = 300 }\n" + OTHER % "$true"
+    script += r"""
+$module = New-FakeModule @{ confirm = 'connectivity.proxy' } $false
+Complete-Change $module
+"""
+    result, lines = engine(["_Confirm", "_KindRegistry"], script)
+    assert result["failed"] and result["again"] is True and result["msg"].startswith("Another run is changing this guest"), lines
+
+
+@pytest.mark.parametrize("signs", ["@()", "@('finished', 'failed')"])
+def test_a_change_that_was_not_finished_is_not_kept(engine, signs):
+    """Its run was ended in the middle, and its caller confirms by the name of the repair. A guard that lives is not told; a dead one is stood in for."""
+    script = (
+        CHANGE
+        + r"""
+$point = New-Change 'a' %s
+$alive = Open-Guard $point
+Confirm-It 'alive' 'connectivity.proxy'
+Show-Change 'alive' $point
+$alive.Dispose()
+Confirm-It 'dead' $point['id']
+Show-Change 'dead' $point
+Clear-Change
+"""
+        % signs
+    )
+    lines = engine(["_Confirm", "_KindRegistry"], script)[1]
+    said = said_of(lines)
+    assert said["alive"].endswith(
+        "' was not finished, so it is not kept. The guest puts the former state back by itself. Run the repair again."
+    )
+    assert said["alive is"].startswith("=new False False [log") and "confirmed" not in said["alive is"], lines
+    assert said["dead"].endswith("' was not finished, so it is not kept. Run the repair again."), lines
+    assert said["dead is"] == "=old True False []", lines
+
+
+def test_a_change_that_does_not_stand_is_not_kept_and_its_guard_still_takes_it_back(engine):
+    script = (
+        CHANGE
+        + r"""
+$point = New-Change 'a' @('finished')
+$alive = Open-Guard $point
+Set-One 'a' (Get-Want 'other')
+Confirm-It 'alive' $point['id']
+Show-Change 'alive' $point
+$alive.Dispose()
+# Another item of it still stands; without a guard nobody else would take that back.
+$more = (Get-One 'b') + @{ before = (Get-Want 'old'); written = @(, (Get-Want 'new')) }
+Set-One 'b' (Get-Want 'new')
+$point['items'] = @($point['items']) + @($more)
+Update-UndoPoint $point
+Confirm-It 'dead' $point['id']
+Show-Change 'dead' $point
+"b: $((Read-State (Get-One 'b'))['data'])"
+Clear-Change
+# A look that fails once says nothing.
+$point = New-Change 'a' @('finished')
+$global:broken = 2
+Confirm-It 'patient' $point['id']
+Show-Change 'patient' $point
+Clear-Change
+"""
+    )
+    lines = engine(["_Confirm", "_KindRegistry"], script)[1]
+    said = said_of(lines)
+    assert "does not stand any more (" in said["alive"] and "The guest puts the former state back by itself." in said["alive"], lines
+    assert said["alive is"] == "=other False False [log finished]", lines
+    assert "does not stand any more (" in said["dead"] and "This could not be put back: " in said["dead"], lines
+    assert said["dead is"] == "=other False False []" and said["b"] == "=old", lines
+    assert (said["patient"], said["patient is"]) == ("kept", "=new False True []"), lines
+
+
+def test_a_living_guard_is_told_and_says_so(engine):
+    script = (
+        CHANGE
+        + r"""
+Set-One 'a' (Get-Want 'new')
+$point = Save-UndoPoint 'connectivity.proxy' @((Get-One 'a') + @{ before = (Get-Want 'old'); written = @(, (Get-Want 'new')) }) 90
+Start-Guard $point 300
+Set-GuardSign $point['id'] 'finished'
+Confirm-It 'told' 'connectivity.proxy'
+Show-Change 'told' $point
+Clear-Change
+"""
+    )
+    lines = engine(["_Confirm", "_KindRegistry"], script)[1]
+    said = said_of(lines)
+    assert (said["told"], said["told is"]) == ("kept", "=new False True []"), lines
