@@ -14,6 +14,8 @@
 Set-StrictMode -Version 2.0
 
 $script:LockWaitMs = 30000
+# For as long a name stands for what its guard took back.
+$script:MeantS = 86400
 $script:Token = '^[0-9TZ]+-[\w.-]+$'
 
 function Find-Fallen($Point) {
@@ -109,6 +111,18 @@ function Complete-Point($Point) {
     try { Update-UndoPoint $Point } catch { $null = $_ }
 }
 
+function Test-Meant([string]$Log) {
+    <#
+    .SYNOPSIS
+    Whether the name of a repair may stand for a change: it waits, was confirmed, or ended lately. What ended long ago is of an earlier call.
+    .PARAMETER Log
+    The log of its guard.
+    #>
+    $end = "$(Get-GuardEnd ([System.IO.Path]::GetFileNameWithoutExtension($Log)))"
+    if ($end -match ' (?:armed as process \d+|confirmed)$') { return $true }
+    return ([DateTime]::UtcNow - [System.IO.File]::GetLastWriteTimeUtc($Log)).TotalSeconds -lt $script:MeantS
+}
+
 function Get-Token([string]$Name) {
     <#
     .SYNOPSIS
@@ -122,6 +136,7 @@ function Get-Token([string]$Name) {
     if ($Name -match '^[a-z][a-z0-9_.]*$') {
         $logs = @()
         if ([System.IO.Directory]::Exists($folder)) { $logs = @([System.IO.Directory]::GetFiles($folder, "*-$Name*.log") | Sort-Object) }
+        $logs = @($logs | Where-Object { Test-Meant $_ })
         if (-not $logs.Count) { throw "There is no change of $Name that waits for a confirmation." }
         $token = [System.IO.Path]::GetFileNameWithoutExtension($logs[-1])
     }

@@ -37,6 +37,7 @@ function Confirm-It([string]$When, [string]$Name) {
 }
 function Show-Change([string]$When, $Point) {
     $kept = @(Get-UndoPoint $Point['id'])[0]
+    if ($null -eq $kept) { $kept = @{} }
     $signs = @('log', 'confirmed', 'finished', 'failed') | Where-Object { Test-GuardPath $Point['id'] $_ }
     "$When is: $((Read-State (Get-One $Point['items'][0]['name']))['data']) $([bool]$kept['undone_at']) $([bool]$kept['confirmed_at']) [$($signs -join ' ')]"
 }
@@ -162,3 +163,27 @@ Clear-Change
     lines = engine(["_Confirm", "_KindRegistry"], script)[1]
     said = said_of(lines)
     assert (said["told"], said["told is"]) == ("kept", "=new False True []"), lines
+
+
+@pytest.mark.parametrize(
+    "end, days, words",
+    [
+        ("put back", 0, "was not confirmed in time"),
+        ("put back", 2, "There is no change of connectivity.proxy that waits for a confirmation."),
+        ("confirmed", 2, "kept"),
+        ("armed as process 1", 2, "kept"),
+    ],
+)
+def test_a_name_does_not_stand_for_what_ended_long_ago(engine, end, days, words):
+    script = (
+        CHANGE
+        + r"""
+$point = New-Change 'a' @('finished') '%s'
+[System.IO.File]::SetLastWriteTimeUtc((Get-GuardPath $point['id'] 'log'), [DateTime]::UtcNow.AddDays(-%d))
+Confirm-It 'name' 'connectivity.proxy'
+Clear-Change
+"""
+        % (end, days)
+    )
+    lines = engine(["_Confirm", "_KindRegistry"], script)[1]
+    assert words in said_of(lines)["name"], lines
