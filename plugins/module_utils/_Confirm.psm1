@@ -51,7 +51,7 @@ function Undo-Dead($Point) {
     }
     # With its files a next call, or the next start of the guest, tries again.
     if (-not $result['failed'].Count) {
-        Remove-GuardTask $Point
+        Remove-GuardTask $Point['id'] $Point
         Remove-GuardFile $Point['id']
         Remove-Home
     }
@@ -166,12 +166,12 @@ function Confirm-Guard([string]$Name) {
     #>
     if (Test-Confirmed $Name) { return }
     $token = Get-Token $Name
-    $point = @(Get-UndoPoint $token)
+    $point = @(Get-UndoPoint $token)[0]
     $end = "$(Get-GuardEnd $token)"
     # A guard that was ended by force puts nothing back.
     $armed = $end -match ' armed as process \d+$'
     $dead = $armed -and -not (Test-Guard $token)
-    if ($armed -and $point.Count) { Assert-Kept $token $point[0] $dead }
+    if ($armed -and $null -ne $point) { Assert-Kept $token $point $dead }
     if ($armed -and -not $dead) {
         Set-GuardSign $token 'confirmed'
         $clock = [System.Diagnostics.Stopwatch]::StartNew()
@@ -187,10 +187,8 @@ function Confirm-Guard([string]$Name) {
         throw "The change '$token' was not confirmed in time; its guard says: $end"
     }
     try {
-        if ($point.Count) {
-            Remove-GuardTask $point[0]
-            Complete-Point $point[0]
-        }
+        Remove-GuardTask $token $point
+        if ($null -ne $point) { Complete-Point $point }
     } finally {
         Remove-GuardFile $token
         Remove-Home

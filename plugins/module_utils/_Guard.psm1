@@ -196,10 +196,22 @@ function Wait-Confirmation([string]$Token, [int]$Seconds, [int]$Writer) {
     return $null
 }
 
+function Test-Over([string]$Token) {
+    <#
+    .SYNOPSIS
+    Whether a change was confirmed or undone while the guest's start waited for the lock.
+    .PARAMETER Token
+    Name of the change.
+    #>
+    if ((Test-GuardPath $Token 'confirmed') -or -not (Test-GuardPath $Token 'log') -or -not (Test-GuardPath $Token 'ps1')) { return $true }
+    try { $point = @(Get-UndoPoint $Token)[0] } catch { return $false }
+    return $null -ne $point -and [bool]($point['undone_at'] -or $point['confirmed_at'])
+}
+
 function Undo-Once([string]$Token, $Point, $How) {
     <#
     .SYNOPSIS
-    Puts a change back under the guest's lock, as far as that goes now: @{ failed; left }.
+    Puts a change back under the guest's lock, as far as that goes now: @{ failed; left; over }. Over: nothing was to be done any more.
     .PARAMETER Token
     Name of the change.
     .PARAMETER Point
@@ -211,6 +223,7 @@ function Undo-Once([string]$Token, $Point, $How) {
     try { $lock = Enter-GuestLock $script:LockWaitMs } catch { Write-GuardLog $Token "no lock: $(Get-Cause $_)" }
     if ($null -eq $lock) { Write-GuardLog $Token 'another run keeps the lock of the guest, putting back without it' }
     try {
+        if ($How['Careful'] -and (Test-Over $Token)) { return @{ failed = @(); left = @(); over = $true } }
         $result = Restore-UndoPoint $Point @How
         # What could not be put back stays open for undo.
         if (-not $result['failed'].Count -and -not $result['left'].Count) {
@@ -218,13 +231,13 @@ function Undo-Once([string]$Token, $Point, $How) {
             try { Update-UndoPoint $Point } catch { Write-GuardLog $Token "the undo point stays open: $(Get-Cause $_)" }
         }
     } finally { Exit-GuestLock $lock }
-    return $result
+    return $result + @{ over = $false }
 }
 
 function Undo-Guarded([string]$Token, $Point, [bool]$AfterRestart) {
     <#
     .SYNOPSIS
-    Puts a change back, and tries again for some minutes where that fails: while the guest starts, its network may not be there yet. @{ failed; left }.
+    Puts a change back, and tries again for some minutes where that fails: while the guest starts, its network may not be there yet. As Undo-Once.
     .PARAMETER Token
     Name of the change.
     .PARAMETER Point
@@ -232,7 +245,7 @@ function Undo-Guarded([string]$Token, $Point, [bool]$AfterRestart) {
     .PARAMETER AfterRestart
     Whether the guest has just started.
     #>
-    if ($null -eq $Point) { return @{ failed = @(); left = @() } }
+    if ($null -eq $Point) { return @{ failed = @(); left = @(); over = $false } }
     # What somebody changed since stays. Of what was not finished, or was taken back by half, nobody knows how it stands.
     $half = (Test-GuardPath $Token 'failed') -or (Test-GuardPath $Token 'tried')
     # The guest may be restarted in the middle.
@@ -245,14 +258,15 @@ function Undo-Guarded([string]$Token, $Point, [bool]$AfterRestart) {
         if ($try -eq 1) { Write-GuardLog $Token "not put back yet, trying again: $($result['failed'] -join ' ')" }
         [System.Threading.Thread]::Sleep(10000)
     }
-    if (-not $result['failed'].Count -or $AfterRestart) { Remove-GuardTask $Point }
+    if (-not $result['failed'].Count -or $AfterRestart) { Remove-GuardTask $Token $Point }
     return $result
 }
 
 function Stop-Late([string]$Token, $Point) {
     <#
     .SYNOPSIS
-    Whether a guest that starts leaves a change: it was confirmed, or could not be taken back long ago. Then it also ends what waits for a start.
+    Whether a guest that starts leaves a change: it was confirmed, could not be taken back long ago, or nothing is kept of it. Then it also ends what
+    waits for a start.
     .PARAMETER Token
     Name of the change.
     .PARAMETER Point
@@ -260,13 +274,17 @@ function Stop-Late([string]$Token, $Point) {
     #>
     # Who confirmed it may have been cut off before the task was gone, or may have ended it while this began; and undo may have taken it back.
     $over = (Test-GuardPath $Token 'confirmed') -or "$(Get-GuardEnd $Token)" -match ' confirmed$' -or -not (Test-GuardPath $Token 'log') -or
-    ($null -ne $Point -and $Point['undone_at'])
+    ($null -ne $Point -and ($Point['undone_at'] -or $Point['confirmed_at']))
     if (-not $over -and (Test-GuardPath $Token 'tried')) {
         $over = ([DateTime]::UtcNow - [System.IO.File]::GetLastWriteTimeUtc((Get-GuardPath $Token 'tried'))).TotalSeconds -gt $script:TryAgainS
         if ($over) { Write-GuardLog $Token 'started with the guest, too long after it could not be put back, so it stays' }
     }
+    if (-not $over -and $null -eq $Point) {
+        $over = $true
+        Write-GuardLog $Token 'started with the guest, but the undo point is gone, so the change stays'
+    }
     if (-not $over) { return $false }
-    if ($null -ne $Point) { Remove-GuardTask $Point }
+    Remove-GuardTask $Token $Point
     Remove-GuardFile $Token @('ps1', 'finished', 'failed', 'tried')
     return $true
 }
@@ -303,6 +321,11 @@ function Invoke-Guard([string]$Token, [int]$Seconds, [int]$Writer, [string[]]$Pa
     $result = Undo-Guarded $Token $point $AfterRestart
     $alive.Dispose()
     $open = @($result['failed']) + @($result['left'])
+    if ($result['over']) {
+        Remove-GuardFile $Token
+        Remove-Home
+        return
+    }
     if ($open.Count) { Write-GuardLog $Token "put back, except: $($open -join ' ')" } else { Write-GuardLog $Token 'put back' }
     Remove-GuardFile $Token @('finished', 'confirmed', 'failed')
     # The task that starts with the guest needs its script once more when something could not be put back.
@@ -410,11 +433,10 @@ function Remove-Guard([string]$Token) {
     .PARAMETER Token
     Name of the change.
     #>
-    foreach ($old in @(Get-UndoPoint $Token)) {
-        Remove-GuardTask $old
-        # After a restart of the guest its routes are as they were. What this call cannot read, such as another kind, stays open for undo.
-        try { Close-Point $old } catch { $null = $_ }
-    }
+    $point = @(Get-UndoPoint $Token)[0]
+    Remove-GuardTask $Token $point
+    # After a restart of the guest its routes are as they were. What this call cannot read, such as another kind, stays open for undo.
+    if ($null -ne $point) { try { Close-Point $point } catch { $null = $_ } }
     Remove-GuardFile $Token ($script:Signs + @('alive'))
 }
 
@@ -485,7 +507,7 @@ function Stop-Guard($Point) {
     Set-GuardSign $token 'dropped'
     $clock = [System.Diagnostics.Stopwatch]::StartNew()
     while ($clock.Elapsed.TotalSeconds -lt 15 -and "$(Get-GuardEnd $token)" -match ' armed as process') { [System.Threading.Thread]::Sleep(100) }
-    Remove-GuardTask $Point
+    Remove-GuardTask $token $Point
     # A guard that is slow to see it must not put back later what somebody may have set by then: the word stays for it.
     if (Test-Guard $token) { return }
     Remove-GuardFile $token

@@ -96,15 +96,17 @@ function Register-GuardTask([string]$Token, [string]$Script) {
     } finally { [System.IO.File]::Delete($file) }
 }
 
-function Remove-GuardTask($Point) {
+function Remove-GuardTask([string]$Token, $Point) {
     <#
     .SYNOPSIS
     Removes the task of a change. One that is gone already is no trouble.
+    .PARAMETER Token
+    Name of the change.
     .PARAMETER Point
-    Its undo point.
+    Its undo point, which knows whether there is a task; $null when it is gone.
     #>
-    if (-not $Point['task']) { return }
-    [void](Invoke-TaskTool "/Delete /TN `"$(Get-TaskName $Point['id'])`" /F")
+    if ($null -ne $Point -and -not $Point['task']) { return }
+    [void](Invoke-TaskTool "/Delete /TN `"$(Get-TaskName $Token)`" /F")
 }
 
 Export-ModuleMember -Function Get-GuardArgument, Get-PowerShellPath, Register-GuardTask, Remove-GuardTask

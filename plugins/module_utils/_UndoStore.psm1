@@ -286,7 +286,9 @@ function Remove-OldPoint([int]$Days) {
         $known = [DateTime]::TryParse("$($point['created_at'])", [cultureinfo]::InvariantCulture, $style, [ref]$made)
         $open = -not $point['undone_at']
         $names = @($point['items'] | ForEach-Object { Get-Identity $_ })
-        if (-not $known -or $made -ge $limit -or ($open -and @($names | Where-Object { $needed.ContainsKey($_) }).Count)) {
+        # The next start of the guest takes it back.
+        $waits = $open -and $point['task'] -and [System.IO.File]::Exists([System.IO.Path]::Combine($script:Base, 'guard', $point['id'] + '.ps1'))
+        if (-not $known -or $made -ge $limit -or $waits -or ($open -and @($names | Where-Object { $needed.ContainsKey($_) }).Count)) {
             if ($open) { foreach ($name in $names) { $needed[$name] = $true } }
             continue
         }

@@ -187,3 +187,108 @@ Clear-Change
     )
     lines = engine(["_Confirm", "_KindRegistry"], script)[1]
     assert words in said_of(lines)["name"], lines
+
+
+# ---- the start of the guest
+
+# What schtasks.exe is asked, and what happens while the start of the guest waits for the lock.
+STARTS = (
+    CHANGE
+    + r"""
+$global:asked = @()
+& (Get-Own '_GuardTask') { function script:Invoke-TaskTool([string]$Arguments) { $global:asked += $Arguments; @{ code = 0; text = '' } } }
+& (Get-Own '_Guard') {
+    function script:Enter-GuestLock([int]$Milliseconds) { & $global:meanwhile | Out-Null; & (Get-Own '_Lock') { Enter-GuestLock 1000 } }
+}
+$global:meanwhile = {}
+function Start-It([string]$When, $Point) {
+    $global:asked = @()
+    Invoke-Guard $Point['id'] 5 0 -Parts @('_Guard') -AfterRestart
+    Show-Change $When $Point
+    "$When asked: $($global:asked -join ', ')"
+}
+function New-Waiting {
+    $point = New-Change 'a' @('finished', 'ps1')
+    $point['task'] = $true
+    Update-UndoPoint $point
+    return $point
+}
+"""
+)
+
+
+def test_what_is_confirmed_or_undone_while_the_start_waits_for_the_lock_stays(engine):
+    script = (
+        STARTS
+        + r"""
+foreach ($case in 'nothing', 'files', 'confirmed', 'undone', 'noted') {
+    $global:point = New-Waiting
+    $global:meanwhile = @{
+        nothing = { }
+        files = { Remove-GuardFile $global:point['id'] }
+        confirmed = { Set-GuardSign $global:point['id'] 'confirmed' }
+        undone = { $kept = @(Get-UndoPoint $global:point['id'])[0]; $kept['undone_at'] = Get-Now; Update-UndoPoint $kept }
+        noted = { $kept = @(Get-UndoPoint $global:point['id'])[0]; $kept['confirmed_at'] = Get-Now; Update-UndoPoint $kept }
+    }[$case]
+    Start-It $case $global:point
+    Clear-Change
+}
+"""
+    )
+    lines = engine(["_Confirm", "_KindRegistry"], script)[1]
+    said = said_of(lines)
+    assert said["nothing is"] == "=old True False [log]", lines
+    assert said["files is"] == said["confirmed is"] == "=new False False []", lines
+    assert said["undone is"] == "=new True False []" and said["noted is"] == "=new False True []", lines
+    cases = ("nothing", "files", "confirmed", "undone", "noted")
+    assert all(said[case + " asked"].startswith("/Delete /TN") for case in cases), lines
+
+
+def test_a_task_goes_though_its_undo_point_is_gone(engine):
+    script = (
+        STARTS
+        + r"""
+$point = New-Waiting
+$first = $point['id']
+Remove-UndoPoint $point
+Start-It 'start' $point
+"start left: $(Test-GuardPath $first 'ps1') $first"
+Remove-GuardFile $first
+foreach ($case in 'gone', 'without', 'with') {
+    $point = New-Waiting
+    if ($case -eq 'gone') { Remove-UndoPoint $point }
+    if ($case -eq 'without') { $point['task'] = $false; Update-UndoPoint $point }
+    $global:asked = @()
+    & (Get-Own '_Guard') { param($Token) Remove-Guard $Token } $point['id']
+    "${case}: $(($global:asked -join ', ').Replace($point['id'], 'TOKEN'))"
+    Clear-Change
+}
+"""
+    )
+    lines = engine(["_Confirm", "_KindRegistry"], script)[1]
+    said = said_of(lines)
+    assert said["start is"].startswith("=new "), lines
+    left, token = said["start left"].split()
+    assert left == "False" and said["start asked"] == '/Delete /TN "vmbackup_azure {0}" /F'.format(token), lines
+    assert said["gone"] == said["with"] == '/Delete /TN "vmbackup_azure TOKEN" /F' and said["without"] == "", lines
+
+
+def test_an_old_undo_point_stays_while_a_start_of_the_guest_would_need_it(engine):
+    script = (
+        CHANGE
+        + r"""
+foreach ($case in 'waits', 'over', 'undone', 'other') {
+    $point = New-Change $case @('ps1')
+    $point['created_at'] = '2020-01-01T00:00:00Z'
+    $point['task'] = $case -ne 'other'
+    if ($case -eq 'undone') { $point['undone_at'] = Get-Now }
+    if ($case -eq 'over') { Remove-GuardFile $point['id'] }
+    Update-UndoPoint $point
+}
+Remove-OldPoint 90
+"stay: $(@(Get-UndoPoint | ForEach-Object { $_['items'][0]['name'] }) -join ' ')"
+Clear-Change
+"""
+    )
+    lines = engine(["_Confirm", "_KindRegistry"], script)[1]
+    assert said_of(lines)["stay"] == "waits", lines

@@ -254,7 +254,7 @@ Set-One 'a' (Get-Want 'half')
 $point = Save-UndoPoint 'connectivity.proxy' @((Get-One 'a') + @{ before = (Get-Want 'old'); written = @(, (Get-Want 'new')) }) 90
 foreach ($days in 2, 0) {
     [System.IO.File]::WriteAllText((Get-GuardPath $point['id'] 'log'), "2026-01-01T00:00:00Z put back, except: all`r`n")
-    Set-GuardSign $point['id'] 'tried'
+    foreach ($sign in 'tried', 'ps1') { Set-GuardSign $point['id'] $sign }
     [System.IO.File]::SetLastWriteTimeUtc((Get-GuardPath $point['id'] 'tried'), [DateTime]::UtcNow.AddDays(-$days))
     Invoke-Guard $point['id'] 5 0 -Parts @('_Guard') -AfterRestart
     "after ${days}: $((Read-State (Get-One 'a'))['data']) $(Test-GuardPath $point['id'] 'tried') $(Get-GuardEnd $point['id'])"
