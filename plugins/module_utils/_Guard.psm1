@@ -313,19 +313,20 @@ function Invoke-Guard([string]$Token, [int]$Seconds, [int]$Writer, [string[]]$Pa
         if (Stop-Late $Token $point) { $alive.Dispose(); return }
         Write-GuardLog $Token 'started with the guest, nobody had confirmed, putting back'
     } else {
-        Write-GuardLog $Token "armed as process $PID"
+        # Without this line the next start of the guest would take the change for one that is over.
+        Write-Durable (Get-GuardPath $Token 'log') "$(Get-Now) armed as process $PID`r`n" $script:Utf8
         $word = Wait-Confirmation $Token $Seconds $Writer
         if ($word) { $alive.Dispose(); Write-GuardLog $Token $word; return }
         Write-GuardLog $Token 'not confirmed in time, putting back'
     }
     $result = Undo-Guarded $Token $point $AfterRestart
     $alive.Dispose()
-    $open = @($result['failed']) + @($result['left'])
     if ($result['over']) {
         Remove-GuardFile $Token
         Remove-Home
         return
     }
+    $open = @($result['failed']) + @($result['left'])
     if ($open.Count) { Write-GuardLog $Token "put back, except: $($open -join ' ')" } else { Write-GuardLog $Token 'put back' }
     Remove-GuardFile $Token @('finished', 'confirmed', 'failed')
     # The task that starts with the guest needs its script once more when something could not be put back.

@@ -292,3 +292,28 @@ Clear-Change
     )
     lines = engine(["_Confirm", "_KindRegistry"], script)[1]
     assert said_of(lines)["stay"] == "waits", lines
+
+
+def test_the_first_line_of_a_guard_is_on_the_disk(engine):
+    """A guest that is switched off hard has the script and the undo point; without the line its start would take the change for one that is over."""
+    script = (
+        CHANGE
+        + r"""
+$global:durable = @()
+& (Get-Own '_Guard') {
+    function script:Write-Durable([string]$Path, [string]$Text, $Encoding) {
+        $global:durable += "$Path|$Text"
+        [System.IO.File]::WriteAllText($Path, $Text, $Encoding)
+    }
+}
+$point = New-Change 'a' @('dropped')
+Invoke-Guard $point['id'] 5 0 -Parts @('_Guard')
+$path, $line = "$($global:durable)".Trim().Split('|')
+"durable: $($global:durable.Count) $($path -eq (Get-GuardPath $point['id'] 'log')) $($line -match 'Z armed as process \d+$')"
+"end: $(Get-GuardEnd $point['id'])"
+Clear-Change
+"""
+    )
+    lines = engine(["_Confirm", "_KindRegistry"], script)[1]
+    said = said_of(lines)
+    assert said["durable"] == "1 True True" and said["end"].endswith(" dropped"), lines
