@@ -288,10 +288,22 @@ function Get-Dependent([string]$Name) {
     try { $controller.DependentServices | Where-Object { "$($_.Status)" -ne 'Stopped' } | ForEach-Object { $_.ServiceName } } finally { $controller.Dispose() }
 }
 
+function Test-Disabled([string]$Name) {
+    <#
+    .SYNOPSIS
+    Whether a service cannot be started, though it may still run.
+    .PARAMETER Name
+    Name of the service.
+    #>
+    $key = Open-Key (Get-ServiceKey $Name)
+    if ($null -eq $key) { return $false }
+    try { return $key.GetValue('Start') -eq 4 } finally { $key.Dispose() }
+}
+
 function Assert-Stoppable([string]$Name) {
     <#
     .SYNOPSIS
-    Throws when a service would be stopped along whose users notice at once.
+    Throws when a service would be stopped along whose users notice at once, or which would not start again.
     .PARAMETER Name
     Name of the service that is to be stopped.
     #>
@@ -303,6 +315,7 @@ function Assert-Stoppable([string]$Name) {
             if (-not $other -or $seen.ContainsKey($other)) { continue }
             $seen[$other] = $true
             $open.Enqueue($other)
+            if (Test-Disabled $other) { throw "The service $Name was not stopped, since $other depends on it and runs, but is disabled and would not start again. Correct the start type of $other first." }
             if ($script:StopAlong -contains $other -or -not @($script:ByHand | Where-Object { $other.ToLowerInvariant().StartsWith($_) }).Count) { continue }
             throw "The service $Name was not stopped, since $other depends on it and its users notice at once. Restart it by hand in a maintenance window, or allow to stop $other along (stop_along, in the role snapshot_restart_services)."
         }

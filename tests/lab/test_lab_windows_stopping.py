@@ -65,3 +65,32 @@ Show-Done 'itself' { function script:Open-Key { [pscustomobject]@{} | Add-Member
     assert said["own"].startswith("stop RdAgent, start RdAgent / The service WindowsAzureGuestAgent hangs in StopPending and shares"), lines
     assert said["snapshot"].startswith(" / A snapshot began meanwhile, so RdAgent was not restarted"), lines
     assert said["itself"].startswith(" / A snapshot began meanwhile, so the process of RdAgent"), lines
+
+
+def test_what_depends_on_a_service_and_is_disabled_is_not_stopped_along(engine):
+    """It runs until it is stopped, and would not start again. The key of one that is not there says nothing."""
+    script = (
+        MANAGER
+        + r"""
+& (Get-Own '_KindService') {
+    function script:Open-Key([string]$Path) {
+        if ($Path.EndsWith('\One')) { return $null }
+        $start = @{ $true = 4; $false = 2 }[$Path -eq "HKLM\SYSTEM\CurrentControlSet\Services\$($global:disabled)"]
+        [pscustomobject]@{ start = $start } | Add-Member -PassThru ScriptMethod GetValue { $this.start } | Add-Member -PassThru ScriptMethod Dispose {}
+    }
+    Set-ServiceLimit 1 1 'RdAgent' @('vmms')
+}
+$global:disabled = ''
+Show-Done 'fine' { Restart-One 'Winmgmt' $null }
+foreach ($name in 'Two', 'VMMS') { $global:disabled = $name; Show-Done $name { Restart-One 'Winmgmt' $null } }
+$global:disabled = 'Winmgmt'
+Show-Done 'itself' { Restart-One 'Winmgmt' $null }
+"""
+    )
+    lines = engine(["_Change", "_KindService"], script)[1]
+    said = dict(line.split(": ", 1) for line in lines if ": " in line)
+    assert said["fine"] == said["itself"] == "stop Winmgmt, start Winmgmt / ", lines
+    for name in ("Two", "VMMS"):
+        assert said[name].startswith(
+            " / The service Winmgmt was not stopped, since {0} depends on it and runs, but is disabled".format(name)
+        )
