@@ -408,6 +408,25 @@ function Undo-Plan($Done, $Notes) {
     }
 }
 
+function Exit-Late($Module, $Run, [string]$Reason) {
+    <#
+    .SYNOPSIS
+    Ends the module as deferred, though it had begun: what it waits for came in between. All is as it was, but a restart cannot be taken back.
+    .PARAMETER Module
+    The Ansible module.
+    .PARAMETER Run
+    What was done: done, notes.
+    .PARAMETER Reason
+    What it waits for.
+    #>
+    # The last one is what was not done.
+    $labels = @($Run['done'] | Select-Object -First ([Math]::Max(0, $Run['done'].Count - 1)) | Where-Object { $_['wanted']['restart'] } | ForEach-Object { Get-Label $_['item'] })
+    $Module.Result['notes'] = @($Run['notes'])
+    if ($labels.Count) { $Module.Result['notes'] += "Restarted before: $($labels -join ', ')." }
+    Set-Deferred $Module $Reason
+    $Module.ExitJson()
+}
+
 function Stop-Plan($Module, $Run, $Problem) {
     <#
     .SYNOPSIS
@@ -432,6 +451,8 @@ function Stop-Plan($Module, $Run, $Problem) {
         }
         if (-not $failed.Count) { Remove-UndoPoint $Run['point'] }
     }
+    $reason = "$($Problem.Exception.Data['deferred'])"
+    if ($reason -and -not $failed.Count) { Exit-Late $Module $Run $reason }
     $Module.Result['changed'] = $failed.Count -gt 0
     $Module.Result['changes'] = @()
     if ($failed.Count) { $Module.FailJson("$text What had been changed before could not be put back: $($failed -join ' ')$again", $Problem) }

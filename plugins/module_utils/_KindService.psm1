@@ -325,11 +325,14 @@ function Assert-Stoppable([string]$Name) {
 function Assert-NoSnapshot([string]$What) {
     <#
     .SYNOPSIS
-    Throws when a snapshot runs: it may have begun while a service was waited for.
+    Throws when a snapshot runs: it may have begun while a service was waited for. The engine defers then.
     .PARAMETER What
     What is not done then.
     #>
-    if (Test-Snapshot) { throw "A snapshot began meanwhile, so $What. Run this again." }
+    if (-not (Test-Snapshot)) { return }
+    $problem = New-Object System.InvalidOperationException "A snapshot began meanwhile, so $What. Run this again."
+    $problem.Data['deferred'] = 'a snapshot is running'
+    throw $problem
 }
 
 function Stop-One([string]$Name, $Stopped) {

@@ -94,3 +94,44 @@ Show-Done 'itself' { Restart-One 'Winmgmt' $null }
         assert said[name].startswith(
             " / The service Winmgmt was not stopped, since {0} depends on it and runs, but is disabled".format(name)
         )
+
+
+# Two services in one call. A snapshot begins when the first one was written.
+BEGINS = r"""
+$global:begun = $false
+$global:state = @{ VSS = 'running'; SWPRV = 'running' }
+& (Get-Own '_KindService') {
+    function script:Test-Snapshot { $global:begun }
+    function script:Read-Service($Item) {
+        @{ exists = $true; start_type = 'auto'; delayed = $null; failure_actions = $null; state = $global:state[$Item['name']] }
+    }
+    function script:Restart-One([string]$Name, $Notes) { $global:begun = $true; [void]$Notes.Add("$Name took long.") }
+    function script:Start-One([string]$Name) { $global:begun = $true; $global:state[$Name] = 'running' }
+}
+$module = New-FakeModule @{ undo = 'snapshot.vss_writers'; keep_days = 90 } $false
+$module | Add-Member -Force ScriptMethod ExitJson {
+    $this.Result['points'] = @(Get-UndoPoint).Count
+    foreach ($point in @(Get-UndoPoint)) { Remove-UndoPoint $point }
+    '>> ' + (ConvertTo-Json $this.Result -Depth 6 -Compress) | Out-Default
+    [Environment]::Exit(0)
+}
+$module | Add-Member -Force ScriptMethod FailJson { $this.Result['failed'] = $true; $this.Result['msg'] = $args[0]; $this.ExitJson() }
+Initialize-Result $module
+$restart = @{ item = @{ kind = 'service'; name = 'SWPRV' }; wanted = @{ state = 'running'; restart = $true } }
+$first = @{ item = @{ kind = 'service'; name = 'VSS' }; wanted = @{ state = 'running' } }
+"""
+
+
+def test_a_repair_is_deferred_when_a_snapshot_begins_in_the_middle(engine):
+    script = BEGINS + "$first.wanted['restart'] = $true\nInvoke-Change $module @($first, $restart)\n"
+    result, lines = engine(["_Change", "_KindService"], script)
+    assert (result["deferred"], result["reason"]) == (True, "a snapshot is running") and not result.get("failed"), lines
+    assert result["notes"] == ["VSS took long.", "Restarted before: service VSS."], lines
+    assert (result["changed"], result["changes"], result["undo_point"], result["points"]) == (False, [], None, 0), lines
+
+
+def test_what_cannot_be_put_back_when_a_snapshot_begins_is_a_failure(engine):
+    script = BEGINS + "$global:state['VSS'] = 'stopped'\nInvoke-Change $module @($first, $restart)\n"
+    result, lines = engine(["_Change", "_KindService"], script)
+    assert result["failed"] and not result["deferred"] and result["changed"] and result["points"] == 1, lines
+    assert "A snapshot began meanwhile, so SWPRV was not restarted." in result["msg"] and "could not be put back" in result["msg"], lines
