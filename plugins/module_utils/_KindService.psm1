@@ -468,7 +468,10 @@ function Write-Service($Item, $State, $Notes) {
     } elseif ($wanted -eq 'stopped' -and $now['state'] -ne 'stopped') {
         Assert-NoSnapshot "$name was not stopped"
         Assert-Stoppable $name
-        Stop-One $name (New-Object System.Collections.ArrayList)
+        $stopped = New-Object System.Collections.ArrayList
+        try { Stop-One $name $stopped } finally {
+            if ($null -ne $Notes) { foreach ($other in $stopped) { [void]$Notes.Add("$other depends on $name and was stopped along with it.") } }
+        }
     }
 }
 

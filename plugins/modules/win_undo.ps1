@@ -129,7 +129,7 @@ function Set-Result($Plan) {
     }
 }
 
-# Writes the plan; returns what could not be put back, by identity.
+# Writes the plan; returns what could not be put back, by identity. What was done beside is told.
 function Invoke-Step($Plan) {
     $notes = New-Object System.Collections.ArrayList
     $stuck = @{}
@@ -137,6 +137,7 @@ function Invoke-Step($Plan) {
         $step.item['undone_from'] = $step.state
         try { Write-State $step.item $step.target $notes } catch { $stuck[(Get-Identity $step.item)] = "$(Get-Label $step.item): $(Get-Cause $_)" }
     }
+    $module.Result.notes = @($notes)
     foreach ($item in @(Get-Unrestored @($Plan.steps | Where-Object { -not $stuck.ContainsKey((Get-Identity $_.item)) }))) {
         if ($null -ne $item) { $stuck[(Get-Identity $item)] = "$(Get-Label $item): is not as it was." }
     }
@@ -179,7 +180,7 @@ function Undo-Change {
     $module.ExitJson()
 }
 
-foreach ($name in 'points', 'steps', 'packages', 'left') { $module.Result[$name] = @() }
+foreach ($name in 'points', 'steps', 'packages', 'left', 'notes') { $module.Result[$name] = @() }
 $module.Result.deferred = $false
 $module.Result.reason = $null
 $module.Diff.before = ''

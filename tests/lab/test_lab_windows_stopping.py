@@ -135,3 +135,27 @@ def test_what_cannot_be_put_back_when_a_snapshot_begins_is_a_failure(engine):
     result, lines = engine(["_Change", "_KindService"], script)
     assert result["failed"] and not result["deferred"] and result["changed"] and result["points"] == 1, lines
     assert "A snapshot began meanwhile, so SWPRV was not restarted." in result["msg"] and "could not be put back" in result["msg"], lines
+
+
+def test_what_was_stopped_along_is_told(engine):
+    script = r"""
+& (Get-Own '_KindService') {
+    function script:Test-Snapshot { $false }
+    function script:Assert-Stoppable { }
+    function script:Read-Service($Item) { @{ exists = $true; start_type = 'auto'; state = 'running' } }
+    function script:Stop-One([string]$Name, $Stopped) { [void]$Stopped.Add('One'); if ($global:fails) { throw 'It does not stop.' } }
+}
+foreach ($fails in $false, $true) {
+    $global:fails = $fails
+    $notes = New-Object System.Collections.ArrayList
+    try { Write-State @{ kind = 'service'; name = 'VSS' } @{ state = 'stopped' } $notes } catch { $null = $_ }
+    "notes ${fails}: $($notes -join ' ')"
+}
+$global:fails = $false
+Write-State @{ kind = 'service'; name = 'VSS' } @{ state = 'stopped' } $null
+'without: fine'
+"""
+    lines = engine(["_Change", "_KindService"], script)[1]
+    said = dict(line.split(": ", 1) for line in lines if ": " in line)
+    assert said["notes False"] == said["notes True"] == "One depends on VSS and was stopped along with it.", lines
+    assert said["without"] == "fine", lines

@@ -43,3 +43,12 @@ def test_writers_that_were_not_restarted_are_no_failure():
     seen = {"ansible_check_mode": False, "__snapshot_failed": [], "__snapshot_by_hand": [], "__snapshot_waiting": []}
     skipped = {"changed": False, "skipped": True}
     assert said("snapshot/tasks/windows/vss_writers.yml", __snapshot_restarted=skipped, **seen) == ("No VSS writer has failed.", False)
+
+
+@pytest.mark.parametrize("notes", [["One depends on VSS and was stopped along with it."], [], None])
+def test_undo_tells_what_was_stopped_along(notes):
+    undone = {"changed": True, "steps": ["service VSS: state=stopped"], "left": [], "packages": []}
+    if notes is not None:
+        undone["notes"] = notes
+    text = "; ".join(["service VSS: state=stopped"] + (notes or []))
+    assert said("undo/tasks/windows.yml", __undo_undone=undone, __undo_packages_back={"changed": False})[0] == text
