@@ -121,7 +121,7 @@ function Read-Service($Item) {
     if ($null -eq $key) { return $state }
     try {
         $start = $key.GetValue('Start')
-        if ($null -eq $start -or $null -eq $key.GetValue('Type') -and $null -eq $key.GetValue('ImagePath')) { return $state }
+        if ($null -eq $start -or ($null -eq $key.GetValue('Type') -and $null -eq $key.GetValue('ImagePath'))) { return $state }
         $state['exists'] = $true
         $state['start_type'] = $script:StartTypes[[int]$start]
         $state['delayed'] = $key.GetValue('DelayedAutostart')

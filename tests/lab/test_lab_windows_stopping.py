@@ -159,3 +159,23 @@ Write-State @{ kind = 'service'; name = 'VSS' } @{ state = 'stopped' } $null
     said = dict(line.split(": ", 1) for line in lines if ": " in line)
     assert said["notes False"] == said["notes True"] == "One depends on VSS and was stopped along with it.", lines
     assert said["without"] == "fine", lines
+
+
+def test_a_key_that_is_no_service_is_none(engine):
+    """Under the services there are keys without a start type; such a one used to count as a service that starts with the system."""
+    script = r"""
+$place = 'SYSTEM\CurrentControlSet\Services\VmbackupLabKey'
+foreach ($case in 'ImagePath', 'Start', 'Start Type', 'Start ImagePath', 'Start Type ImagePath', 'Type ImagePath') {
+    [Microsoft.Win32.Registry]::LocalMachine.DeleteSubKeyTree($place, $false)
+    $key = [Microsoft.Win32.Registry]::LocalMachine.CreateSubKey($place)
+    foreach ($name in $case.Split(' ')) { if ($name -eq 'ImagePath') { $key.SetValue($name, 'x.exe') } else { $key.SetValue($name, 2) } }
+    $key.Dispose()
+    $state = Read-State @{ kind = 'service'; name = 'VmbackupLabKey' }
+    "is ${case}: $($state['exists']) $($state['start_type'])"
+}
+[Microsoft.Win32.Registry]::LocalMachine.DeleteSubKeyTree($place, $false)
+"""
+    lines = engine(["_Change", "_KindService"], script)[1]
+    said = dict(line[3:].split(": ", 1) for line in lines if line.startswith("is "))
+    there = dict.fromkeys(("Start Type", "Start ImagePath", "Start Type ImagePath"), "True auto")
+    assert said == dict.fromkeys(("ImagePath", "Start", "Type ImagePath"), "False ") | there, lines
