@@ -185,5 +185,6 @@ options:
     type: int
     default: 0
 notes:
-  - The confirmation of a change (O(confirm)) looks for no snapshot.
+  - The confirmation of a change (O(confirm)) looks for no snapshot. A change that was not finished, or does not stand any more, is not confirmed, and
+    the module fails. By its token a change can be confirmed twice.
 """

@@ -39,6 +39,9 @@ def test_routes_outlast_a_restart_only_when_they_were_confirmed(lab):
     result, said = call(lab, "win_routes", routes=["20.38.98.0/24"], undo=REMEDY, confirm_s=300)
     assert result["token"] and result["changed"], said
     call(lab, "win_routes", confirm=result["token"])
+    # The answer may have been lost.
+    again, said = call(lab, "win_routes", confirm=result["token"])
+    assert not again["failed"], said
     restart(lab)
     assert routes(lab, "Persistent") == {"20.38.98.0/24": 256} and routes(lab, "Active") == dict(before, **{"20.38.98.0/24": 256})
     # An own route is taken away for good only after a confirmation, too.
@@ -67,10 +70,12 @@ def test_a_change_whose_guard_was_killed_is_confirmed_by_the_next_run(lab):
 
 
 def test_a_guard_does_not_wait_for_a_writer_that_was_killed(lab):
-    """Without its word that it has finished, the guard used to wait 900 s more."""
+    """Without its word that it has finished, the guard used to wait 900 s more. Who lost the connection to it confirms by the name of the repair."""
     lab("reset", "w04")
-    call(lab, "win_routes", routes=["20.38.98.0/24"], undo=REMEDY, confirm_s=15)
+    call(lab, "win_routes", routes=["20.38.98.0/24"], undo=REMEDY, confirm_s=30)
     lab.shell("w04", "rm -f {0}/guard/*.finished".format(HOME))
+    refused, said = call(lab, "win_routes", confirm=REMEDY)
+    assert refused.get("failed") and "was not finished, so it is not kept" in refused["msg"], said
     lab.shell("w04", "for i in $(seq 60); do ip route | grep -q ^20.38.98.0/24 || exit 0; sleep 1; done; exit 1")
     assert "20.38.98.0/24" not in routes(lab, "Active")
 
