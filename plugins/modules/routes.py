@@ -17,7 +17,7 @@ description:
   - Nothing is restarted or applied anew. For the next start of the guest the routes are written into a drop-in of systemd-networkd (netplan's
     interfaces too), the profile of NetworkManager, or a script of ifupdown, whichever has the interface. With wicked, with network scripts and
     where none of them is at work, the routes hold until the next start only, and RV(notes) say so. systemd-networkd reads its drop-in when it
-    starts; should the interface lose its link before that, the routes are gone until then.
+    starts; should the interface lose its link before that, these routes are gone until then.
 options:
   routes:
     description:
@@ -314,7 +314,7 @@ def main():
     module.exit_json(
         changed=changed,
         changes=[] if deferred else work.changes(),
-        notes=work.notes,
+        notes=[] if deferred else work.notes,
         next_hops=[{"next_hop": way.via, "interface": way.dev} for _family, way in sorted(work.plan.hops.items())],
         kept_in=[] if deferred else sorted(place.path for place in work.places if place.text),
         undo_point=point,

@@ -73,11 +73,12 @@ class RollbackAction(ActionBase):
             if not missing:
                 break
             if time.monotonic() + PAUSE_S >= until:
+                how = "answered over a new connection, but could not be told to keep it" if told else "did not answer over a new connection"
                 return {
                     "failed": True,
                     "confirmed": False,
-                    "msg": "After the change the guest did not answer over a new connection ({0}). Unless it is confirmed in time, it puts the "
-                    "former state back by itself, {1} s after the change.".format(missing.strip().rstrip("."), seconds),
+                    "msg": "After the change the guest {0} ({1}). Unless it is confirmed in time, it puts the former state back by itself, "
+                    "{2} s after the change.".format(how, missing.strip().rstrip("."), seconds),
                 }
             time.sleep(PAUSE_S)
         if told.get("failed"):
@@ -85,7 +86,7 @@ class RollbackAction(ActionBase):
         return {"confirmed": True}
 
     def _tell(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> tuple[dict[str, Any], str]:
-        """Run the module once over a new connection; return (its answer, why there is none)."""
+        """Run the module once over a new connection; return (its answer, why that does not count)."""
         try:
             if hasattr(self._connection, "reset"):
                 self._connection.reset()
@@ -93,6 +94,8 @@ class RollbackAction(ActionBase):
         except Exception as error:  # connection plugins raise whatever they have while a guest finds its way back
             return {}, str(error) or "no connection"
         # "module_stdout" is Ansible's sign of an answer that is none, "again" the guest's that it is still at work.
-        if told.get("failed") and ("module_stdout" in told or told.get("again")):
+        if told.get("failed") and "module_stdout" in told:
             return {}, told.get("msg") or "no answer"
+        if told.get("failed") and told.get("again"):
+            return told, told.get("msg") or "it is at work"
         return told, ""

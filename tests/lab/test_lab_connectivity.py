@@ -174,7 +174,8 @@ def test_a_direct_rule_of_firewalld_is_passed_by_one_that_a_reload_keeps(lab, tm
         lab.shell("nm1", command)
         lab.shell("nm1", PASSES)
     restart(lab, "nm1")
-    until(lambda: "running" in lab.shell("nm1", "firewall-cmd --state || true"), 30)
+    until(lambda: lab.shell("nm1", "firewall-cmd --state 2>/dev/null || true").strip() == "running", 30)
+    assert "DROP" in lab.shell("nm1", "firewall-cmd --direct --get-all-rules")
     lab.shell("nm1", PASSES)
     output = lab.playbook("vmbackup.azure.remediate", ["nm1"], tmp_path / "again", *CONSENT)[1]
     assert "changed=0" in output, output[-3000:]

@@ -93,6 +93,8 @@ def test_routes_of_both_families_are_kept_where_netplan_describes_the_network(la
     for look in ("ip -4 route show 203.0.113.0/24", "ip -6 route show 2001:db8:77::/48"):
         until(lambda: "proto static" in lab.shell("np1", look), 30)  # noqa: B023
     lab.shell("np1", "netplan generate && networkctl reload")
+    until(lambda: "configured" in lab.shell("np1", "networkctl status eth0 || true").replace("configuring", ""), 30)
+    until(lambda: "proto static" in lab.shell("np1", "ip -6 route show 2001:db8:77::/48"), 30)
     fine, output = module(lab, "np1", "routes=2001:db8:77::/48 next_hop=fd00:94::1")
     assert fine and '"changed": false' in output, output
     assert lab.ansible("ansible", "np1", "-m", "vmbackup.azure.undo").returncode == 0
@@ -227,7 +229,10 @@ def call(kill_after, guarded=False):
 chance, kills, before, rounds = random.Random(13), int(sys.argv[1]), look(), 0
 seen = [call(60)]
 whole = seen[0]["took"]
-while sum(one["killed"] for one in seen) < kills and rounds < 4 * kills:
+def enough():
+    cut = [one for one in seen if one["killed"]]
+    return len(cut) >= kills and len({one["waits"] for one in cut}) == 2 and any(one["at_once"] != before for one in cut)
+while not enough() and rounds < 4 * kills:
     rounds += 1
     guarded = bool(rounds % 2)
     seen.append(call(chance.uniform(0, 0.4 if guarded else 0.6) * whole, guarded))
@@ -252,7 +257,7 @@ def test_a_change_that_is_killed_at_random_moments_is_taken_back_by_its_guard(la
     said = json.loads(lab("exec", "f11", "--", "python3", "-c", KILLED, str(KILLS), wanted).strip().split("\n")[-1])
     former, seen = said["before"], said["seen"]
     assert set(former[0]) == set(stays + comes[:10])
-    assert sum(one["killed"] for one in seen) == KILLS, seen
+    assert sum(one["killed"] for one in seen) >= KILLS, seen
     assert {True, False} == {one["waits"] for one in seen if one["killed"]}, "no kill came while a guard waited, or none before"
     assert any(one["killed"] and one["at_once"] != former for one in seen), "no kill came after something was written"
     for one in seen:

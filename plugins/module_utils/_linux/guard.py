@@ -267,19 +267,40 @@ def find(name, store):
     else:
         found = [pair for pair in found if pair[0] == name]
     if not found:
+        if _REMEDY.match(name) and _changes_now(store):
+            raise Busy("Another run is changing this guest; whether it is the change {0} is not known yet.".format(name))
         raise undo.UndoError("There is no change {0} on this guest that waits for a confirmation.".format(name))
     return found[-1]
 
 
+def _changes_now(store):
+    """Say whether a run changes this guest at this moment."""
+    path = os.path.join(os.path.dirname(store), "lock")
+    if not os.path.exists(path):
+        return False
+    handle = guard_program.lock(path, 0)
+    try:
+        return not guard_program.holds(handle)
+    finally:
+        os.close(handle)
+
+
+def _finished(directory):
+    """Say whether a change was made as a whole: this is written last."""
+    return os.path.exists(os.path.join(directory, "written.json"))
+
+
 def _check_finished(token, directory, guest, state):
     """Refuse to keep half a change: a run that lost its connection may be at work still, or have been killed."""
-    if not guard_program.holds(guest):
+    alone = guard_program.holds(guest)
+    if _finished(directory):
+        return
+    if not alone:
         raise Busy("Another run is changing this guest, so the change {0} is not confirmed yet.".format(token))
-    if not os.path.exists(os.path.join(directory, "written.json")):
-        raise undo.UndoError(
-            "The change {0} was not finished, so it is not kept: the guest puts the former state back at {1}. Run the repair again after "
-            "that.".format(token, guard_program.utc(state.get("until", 0)))
-        )
+    raise undo.UndoError(
+        "The change {0} was not finished, so it is not kept: the guest puts the former state back at {1}. Run the repair again after "
+        "that.".format(token, guard_program.utc(state.get("until", 0)))
+    )
 
 
 def confirm(name, store, runner):
@@ -298,8 +319,9 @@ def confirm(name, store, runner):
         if state.get("state") == "confirmed":
             return token
         if state.get("state") == "armed" and plan["start"] == guard_program.this_start():
-            guest = guard_program.lock(plan["guest_lock"], GUEST_WAIT_S)
-            _check_finished(token, directory, guest, state)
+            if not _finished(directory):
+                guest = guard_program.lock(plan["guest_lock"], GUEST_WAIT_S)
+                _check_finished(token, directory, guest, state)
             disarm(token, store, runner, "confirmed")
             return token
     except (OSError, ValueError) as error:

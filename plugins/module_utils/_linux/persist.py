@@ -212,7 +212,8 @@ def place(runner, interface, index, before, after):
     if name:
         path = os.path.join(NETWORK, name + ".d", DROP_IN)
         if not sharing(index, name):
-            return Place(path, networkd_text(after)), _read_later(interface, path) if after else None
+            kept = Place(path, networkd_text(after))
+            return kept, _read_later(interface, path) if after and kept.stale() else None
         note = _not_kept(interface, "other interfaces have the same {0}".format(name)) if after else None
         return (Place(path, None) if os.path.lexists(path) else None), note
     managed, path = profile(runner, interface)
@@ -242,7 +243,7 @@ def place(runner, interface, index, before, after):
 
 
 def _read_later(interface, path):
-    return "systemd-networkd reads {0} when it starts; should {1} lose its link before that, its routes are gone until then.".format(
+    return "systemd-networkd reads {0} when it starts; should {1} lose its link before that, these routes are gone until then.".format(
         path, interface
     )
 

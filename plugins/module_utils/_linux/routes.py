@@ -59,11 +59,16 @@ def matching(routes, address):
     return min(hits, key=lambda r: (-r["prefix_length"], r["metric"])) if hits else None
 
 
+def _may_send(holders, interface):
+    """Say whether the main table may have chosen this source: an address of the interface, or one that is on none that sends."""
+    return not holders or interface in holders or any(name == "lo" or name.startswith("dummy") for name in holders)
+
+
 def describe(routes, address, lookup, holders):
     """Return the route facts of one address.
 
     :param lookup: (source address or None, errno or None) of the kernel's own decision, which knows rules and tables beyond the main one.
-    :param holders: {address: its interface} of this guest.
+    :param holders: {address: the interfaces that have it} of this guest.
     """
     source, error = lookup
     route = matching(routes, address)
@@ -74,11 +79,12 @@ def describe(routes, address, lookup, holders):
     if source is None:
         kinds = {errno.EINVAL: "blackhole", errno.EHOSTUNREACH: "unreachable", errno.EACCES: "prohibit", errno.ENETUNREACH: "none"}
         result["kind"] = kinds.get(error, "none")
-        if error == errno.ENETUNREACH and route is not None and route["reject"]:
+        # The main table has a way: what says so is its own route that refuses, or a rule.
+        if error == errno.ENETUNREACH and route is not None and (route["reject"] or route["interface"] != "*"):
             result["kind"] = "unreachable"
         return result
     # From an address of another interface: not the main table has decided, but a rule.
-    if route is None or route["interface"] == "*" or holders.get(source) not in (None, "lo", route["interface"]):
+    if route is None or route["interface"] == "*" or not _may_send(holders.get(source), route["interface"]):
         result.update(kind="other", prefix=None)
         return result
     result.update(device=route["interface"], gateway=route["gateway"])
@@ -106,7 +112,7 @@ def interface_address(interface, request):
 
 
 def address_holders():
-    """Return {IPv4 address: its interface} of this guest, empty where the kernel does not say."""
+    """Return {IPv4 address: the interfaces that have it} of this guest, empty where the kernel does not say."""
     buffer = array.array("B", bytes(_IFREQ_BYTES * 512))
     place, length = buffer.buffer_info()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -117,7 +123,7 @@ def address_holders():
     data, found = buffer.tobytes()[: struct.unpack("iP", answer)[0]], {}
     for start in range(0, len(data), _IFREQ_BYTES):
         name = data[start : start + 16].split(b"\0", 1)[0].decode("utf-8", "replace")
-        found[socket.inet_ntoa(data[start + 20 : start + 24])] = name.split(":", 1)[0]
+        found.setdefault(socket.inet_ntoa(data[start + 20 : start + 24]), set()).add(name.split(":", 1)[0])
     return found
 
 

@@ -74,7 +74,14 @@ def test_a_guest_that_does_not_answer_is_asked_again_each_time_over_a_new_connec
     assert [resets for _name, _arguments, resets in guest.calls] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("answer, said", [(GONE, "timed out"), (BROKEN, "MODULE FAILURE")])
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (GONE, "did not answer over a new connection (timed out)"),
+        (BROKEN, "did not answer over a new connection (MODULE FAILURE)"),
+        (BUSY, "answered over a new connection, but could not be told to keep it (Another run is changing this guest)"),
+    ],
+)
 def test_a_guest_that_never_answers_is_not_confirmed(answer, said):
     guest = Guest(GUARDED, [CHANGED, answer])
     result = guest.run()

@@ -122,12 +122,23 @@ def test_half_a_change_is_not_confirmed(guest):
 def test_a_change_that_is_still_being_made_is_confirmed_later(guest, monkeypatch):
     directory = guest.arm()
     monkeypatch.setattr(guard, "GUEST_WAIT_S", 0)
+    os.unlink(os.path.join(directory, "written.json"))
     at_work = guard_program.lock(os.path.join(os.path.dirname(guest.store), "lock"), 0)
     with pytest.raises(guard.Busy, match="not confirmed yet"):
         guard.confirm(REMEDY, guest.store, guest.runner)
+    with pytest.raises(guard.Busy, match="is not known yet"):
+        guard.confirm("connectivity.proxy", guest.store, guest.runner)
     assert guard.state_of(directory)["state"] == "armed"
     os.close(at_work)
+    guard.note_written(guest.point["id"], guest.store)
     assert guard.confirm(REMEDY, guest.store, guest.runner) == guest.point["id"]
+
+
+def test_a_change_that_is_whole_is_confirmed_though_another_run_is_at_work(guest):
+    guest.arm()
+    at_work = guard_program.lock(os.path.join(os.path.dirname(guest.store), "lock"), 0)
+    assert guard.confirm(REMEDY, guest.store, guest.runner) == guest.point["id"]
+    os.close(at_work)
 
 
 def test_the_timer_of_a_killed_run_does_not_stand_in_the_way_of_the_next(guest):

@@ -42,7 +42,7 @@ def test_parse_routes_little_endian():
         ("10.0.0.9", ("10.0.0.4", None), "other", True),
         ("168.63.129.16", (None, errno.EINVAL), "blackhole", False),
         ("169.254.169.254", (None, errno.EHOSTUNREACH), "unreachable", False),
-        ("8.8.8.8", (None, errno.ENETUNREACH), "none", False),
+        ("8.8.8.8", (None, errno.ENETUNREACH), "unreachable", False),
         ("8.8.8.8", (None, errno.EACCES), "prohibit", False),
         ("8.8.8.8", ("10.0.0.5", None), "default", True),
         ("8.8.8.8", ("10.0.0.6", None), "default", True),
@@ -50,14 +50,18 @@ def test_parse_routes_little_endian():
     ],
 )
 def test_describe_route(address, lookup, kind, ok):
-    holders = {"10.0.0.4": "eth0", "10.0.0.5": "eth0", "10.0.0.6": "lo", "10.8.0.2": "tun0"}
+    holders = {"10.0.0.4": {"eth0"}, "10.0.0.5": {"eth0", "wg0"}, "10.0.0.6": {"lo"}, "10.8.0.2": {"tun0"}}
     found = routes.describe(routes.parse_routes(ROUTES), address, lookup, holders)
     assert (found["kind"], found["ok"]) == (kind, ok)
     assert (found["device"] is None) == (not ok or kind == "other" and address == "8.8.8.8"), "not the main table has decided"
 
 
 def test_address_holders_of_this_machine():
-    assert routes.address_holders()["127.0.0.1"] == "lo"
+    assert routes.address_holders()["127.0.0.1"] == {"lo"}
+
+
+def test_without_a_way_in_the_main_table_there_is_none():
+    assert routes.describe([], "8.8.8.8", (None, errno.ENETUNREACH), {})["kind"] == "none"
 
 
 def test_matching_prefers_prefix_then_metric():
