@@ -158,11 +158,11 @@ lane-windows:
 	@$(MAKE) --no-print-directory scenario-windows
 	@$(PYTEST_LAB) $(ON_WINDOWS)
 
-lane-programs: # takes the processor only where the guests leave it: many of their tests have deadlines
+lane-programs: # takes the processor only where the tests on guests leave it, since many of those have deadlines
 	@tests/tools/setup.sh azurite # here, since the registry of npm keeps one waiting at times
 	@nice -n 19 $(MAKE) --no-print-directory unit-programs unit36 FUZZ_SEED=1
 	@nice -n 19 $(MAKE) --no-print-directory fuzz FUZZ_CASES=20000 FUZZ_SEED=1
-	@nice -n 19 $(MAKE) --no-print-directory published sanity pslint
+	@nice -n 19 $(MAKE) --no-print-directory --assume-old=$(COLLECTIONS)/.installed published sanity pslint # the guests' tests use what is installed
 
 lanes: lab ## everything beyond make check: the scenarios and what else is shown on guests, and the tests that take minutes, side by side
 	@tests/tools/setup.sh cores fleet python36 published
