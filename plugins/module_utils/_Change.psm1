@@ -415,13 +415,12 @@ function Exit-Late($Module, $Run, [string]$Reason) {
     .PARAMETER Module
     The Ansible module.
     .PARAMETER Run
-    What was done: done, notes.
+    What was done.
     .PARAMETER Reason
     What it waits for.
     #>
     # The last one is what was not done.
     $labels = @($Run['done'] | Select-Object -First ([Math]::Max(0, $Run['done'].Count - 1)) | Where-Object { $_['wanted']['restart'] } | ForEach-Object { Get-Label $_['item'] })
-    $Module.Result['notes'] = @($Run['notes'])
     if ($labels.Count) { $Module.Result['notes'] += "Restarted before: $($labels -join ', ')." }
     Set-Deferred $Module $Reason
     $Module.ExitJson()
@@ -451,6 +450,9 @@ function Stop-Plan($Module, $Run, $Problem) {
         }
         if (-not $failed.Count) { Remove-UndoPoint $Run['point'] }
     }
+    # What was done beside, such as a service that did not start again, is not put back.
+    $Module.Result['notes'] = @($Run['notes'])
+    if ($Run['notes'].Count) { $text += " $(@($Run['notes']) -join ' ')" }
     $reason = "$($Problem.Exception.Data['deferred'])"
     if ($reason -and -not $failed.Count) { Exit-Late $Module $Run $reason }
     $Module.Result['changed'] = $failed.Count -gt 0

@@ -76,9 +76,10 @@ function Assert-Kept([string]$Token, $Point, [bool]$Dead) {
     }
     if (-not $why) { return }
     $open = @()
-    if ($Dead) { $open = @(Undo-Dead $Point | Where-Object { $_ }) } else { $why += ' The guest puts the former state back by itself.' }
+    $when = ''
+    if ($Dead) { $open = @(Undo-Dead $Point | Where-Object { $_ }) } else { $why += ' The guest puts the former state back by itself.'; $when = ' after that' }
     if ($open.Count) { $why += " This could not be put back: $($open -join ' ')" }
-    throw "The change '$Token' $why Run the repair again."
+    throw "The change '$Token' $why Run the repair again$when."
 }
 
 function Complete-Point($Point) {

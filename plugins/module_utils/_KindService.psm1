@@ -470,7 +470,10 @@ function Write-Service($Item, $State, $Notes) {
         Assert-Stoppable $name
         $stopped = New-Object System.Collections.ArrayList
         try { Stop-One $name $stopped } finally {
-            if ($null -ne $Notes) { foreach ($other in $stopped) { [void]$Notes.Add("$other depends on $name and was stopped along with it.") } }
+            if ($null -ne $Notes) {
+                $ended = @($stopped | Where-Object { (Get-ServiceState $_) -eq 'stopped' })
+                foreach ($other in $ended) { [void]$Notes.Add("$other depends on $name and was stopped along with it.") }
+            }
         }
     }
 }

@@ -104,7 +104,7 @@ Clear-Change
     lines = engine(["_Confirm", "_KindRegistry"], script)[1]
     said = said_of(lines)
     assert said["alive"].endswith(
-        "' was not finished, so it is not kept. The guest puts the former state back by itself. Run the repair again."
+        "' was not finished, so it is not kept. The guest puts the former state back by itself. Run the repair again after that."
     )
     assert said["alive is"].startswith("=new False False [log") and "confirmed" not in said["alive is"], lines
     assert said["dead"].endswith("' was not finished, so it is not kept. Run the repair again."), lines

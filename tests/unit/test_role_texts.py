@@ -39,6 +39,13 @@ def test_a_service_that_did_not_start_again_is_told_and_is_a_failure(notes, fail
     assert said("snapshot/tasks/windows/vss_writers.yml", __snapshot_restarted=restarted, **seen) == (text, failed)
 
 
+@pytest.mark.parametrize("notes, failed", [([LOST, "Restarted before: service VSS."], True), (["Restarted before: service VSS."], False)])
+def test_a_service_that_was_lost_before_the_rest_was_deferred_is_a_failure(notes, failed):
+    deferred = {"changed": False, "changes": [], "notes": notes, "deferred": True, "reason": "a snapshot is running"}
+    seen = {"ansible_check_mode": False, "__snapshot_failed": [], "__snapshot_by_hand": [], "__snapshot_waiting": []}
+    assert said("snapshot/tasks/windows/vss_writers.yml", __snapshot_restarted=deferred, **seen)[1] is failed
+
+
 def test_writers_that_were_not_restarted_are_no_failure():
     seen = {"ansible_check_mode": False, "__snapshot_failed": [], "__snapshot_by_hand": [], "__snapshot_waiting": []}
     skipped = {"changed": False, "skipped": True}
