@@ -143,7 +143,8 @@ def test_what_was_stopped_along_is_told(engine):
     function script:Test-Snapshot { $false }
     function script:Assert-Stoppable { }
     function script:Read-Service($Item) { @{ exists = $true; start_type = 'auto'; state = 'running' } }
-    function script:Stop-One([string]$Name, $Stopped) { [void]$Stopped.Add('One'); if ($global:fails) { throw 'It does not stop.' } }
+    function script:Stop-One([string]$Name, $Stopped) { $Stopped.AddRange(@('One', 'Two')); if ($global:fails) { throw 'Two does not stop.' } }
+    function script:Get-ServiceState([string]$Name) { if ($global:fails -and $Name -eq 'Two') { 'running' } else { 'stopped' } }
 }
 foreach ($fails in $false, $true) {
     $global:fails = $fails
@@ -157,7 +158,8 @@ Write-State @{ kind = 'service'; name = 'VSS' } @{ state = 'stopped' } $null
 """
     lines = engine(["_Change", "_KindService"], script)[1]
     said = dict(line.split(": ", 1) for line in lines if ": " in line)
-    assert said["notes False"] == said["notes True"] == "One depends on VSS and was stopped along with it.", lines
+    one = "One depends on VSS and was stopped along with it."
+    assert said["notes True"] == one and said["notes False"] == one + " " + one.replace("One", "Two"), lines
     assert said["without"] == "fine", lines
 
 
