@@ -201,16 +201,16 @@ def command_pwsh(options):
         raise Trouble(f"there is no PowerShell: {lacking(image)}.")
     shares = sorted({str(pathlib.Path(path).resolve()) for path in options.share})
     label = hashlib.sha256(json.dumps([digest(image), shares]).encode()).hexdigest()[:12]
-    with alone():
-        if not shutil.which("podman") or not running(containers().get("pwsh"), label):
-            with contextlib.redirect_stdout(sys.stderr):  # what is printed is the answer of PowerShell alone
-                setup([image])
-            remove(["pwsh"])
+    name = "pwsh-" + label  # one for each set of folders, since several may be at work
+    with contextlib.redirect_stdout(sys.stderr), alone():  # what is printed is the answer of PowerShell alone
+        if not shutil.which("podman") or not running(containers().get(name), label):
+            setup([image])
+            remove([name])
             # The guest's own /tmp is in use by Wine; everything else is where links from elsewhere expect it.
             places = {path: "/share" + path if path == "/tmp" else path for path in shares}  # noqa: S108
             volumes = [word for path, place in places.items() for word in ("--volume", f"{path}:{place}:ro")]
             podman(
-                "run", "--detach", "--name", container("pwsh"), "--runtime", "runc", "--privileged", "--network", "none", "--log-driver=none",
+                "run", "--detach", "--name", container(name), "--runtime", "runc", "--privileged", "--network", "none", "--log-driver=none",
                 "--stop-timeout", "1", "--label", f"{PREFIX}={label}", *volumes, *compiled(), "--rootfs", f"{windows_root(image)}:O",
                 "/usr/local/bin/guest", "wait",
             )  # fmt: skip
@@ -218,9 +218,9 @@ def command_pwsh(options):
                 if any(path.startswith(other + "/") for other in places):
                     continue  # reached through that one
                 inside = pathlib.Path("/wine/drive_c", path.lstrip("/"))
-                podman("exec", container("pwsh"), "sh", "-c", 'mkdir -p "$1" && ln -sfn "$3" "$2"', "sh", inside.parent, inside, place)
+                podman("exec", container(name), "sh", "-c", 'mkdir -p "$1" && ln -sfn "$3" "$2"', "sh", inside.parent, inside, place)
     words = options.command[1:] if options.command[:1] == ["--"] else options.command
-    return podman("exec", container("pwsh"), "/usr/local/bin/guest", "powershell", *words, quiet=False, check=False).returncode
+    return podman("exec", container(name), "/usr/local/bin/guest", "powershell", *words, quiet=False, check=False).returncode
 
 
 def command_lacks(options):
