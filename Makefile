@@ -20,7 +20,7 @@ FUZZ_CASES ?= 100000
 FUZZ_SEED ?=
 SOURCES := $(shell git ls-files -co --exclude-standard galaxy.yml README.md CHANGELOG.md meta plugins roles playbooks docs changelogs 2>/dev/null)
 
-.PHONY: help setup check format format-check lint types licences changelog-lint tables-check unit unit-programs unit36 docs docs-lint sanity pslint published fuzz bench bench-azure compare build install demo test lab lab-test lanes lane-linux lane-windows lane-programs lane-check lane-tools molecule scenario-windows clean
+.PHONY: help setup check format format-check lint types licences changelog-lint tables-check unit unit-programs unit36 docs docs-lint sanity pslint published fuzz bench bench-azure compare build install demo test lab lab-test lanes lane-linux lane-windows lane-programs lane-check lane-sanity molecule scenario-windows clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -162,7 +162,7 @@ lane-programs: # takes the processor only where the tests on guests leave it, si
 	@tests/tools/setup.sh azurite # here, since the registry of npm keeps one waiting at times
 	@nice -n 19 $(MAKE) --no-print-directory unit-programs unit36 FUZZ_SEED=1
 	@nice -n 19 $(MAKE) --no-print-directory fuzz FUZZ_CASES=20000 FUZZ_SEED=1
-	@nice -n 19 $(MAKE) --no-print-directory --assume-old=$(COLLECTIONS)/.installed published sanity pslint # the guests' tests use what is installed
+	@nice -n 19 $(MAKE) --no-print-directory --assume-old=$(COLLECTIONS)/.installed published # the guests' tests use what is installed
 
 lanes: lab ## everything beyond make check: the scenarios and what else is shown on guests, and the tests that take minutes, side by side
 	@tests/tools/setup.sh cores fleet python36 published
@@ -170,12 +170,13 @@ lanes: lab ## everything beyond make check: the scenarios and what else is shown
 
 lane-check: check
 
-lane-tools:
+lane-sanity:
 	@tests/tools/setup.sh cores fleet python36 published
 	@lab/lab setup
+	@$(MAKE) --no-print-directory sanity pslint
 
 test: setup ## the full test suite, from lint to the lab
-	@tests/tools/lanes.sh check tools
+	@tests/tools/lanes.sh check sanity
 	@$(MAKE) --no-print-directory lanes
 
 clean: ## remove the lab, its images and all that was set up
