@@ -6,7 +6,7 @@
 import pytest
 import test_lab_windows_engine
 from test_lab_windows_engine import OTHER
-from windows_guest import LACKS
+from windows_guest import LACKS, said_of
 
 engine = test_lab_windows_engine.engine  # the fixture
 pytestmark = pytest.mark.skipif(bool(LACKS), reason="Windows guests: " + LACKS)
@@ -43,10 +43,6 @@ function Show-Change([string]$When, $Point) {
 }
 function Clear-Change { foreach ($point in @(Get-UndoPoint)) { Remove-GuardFile $point['id']; Remove-UndoPoint $point } }
 """
-
-
-def said_of(lines):
-    return dict(line.split(": ", 1) for line in lines if ": " in line)
 
 
 def test_a_confirmation_whose_answer_was_lost_is_given_again(engine):

@@ -5,7 +5,7 @@
 
 import pytest
 import test_lab_windows_engine
-from windows_guest import LACKS
+from windows_guest import LACKS, said_of
 
 engine = test_lab_windows_engine.engine  # the fixture
 pytestmark = pytest.mark.skipif(bool(LACKS), reason="Windows guests: " + LACKS)
@@ -43,10 +43,6 @@ function Show-Former([string]$Name, $Item, [bool]$Force) {
 END = r"""
 [Microsoft.Win32.Registry]::LocalMachine.DeleteSubKeyTree($settings, $false)
 """
-
-
-def said_of(lines):
-    return dict(line.split(": ", 1) for line in lines if ": " in line)
 
 
 def test_what_was_set_on_an_adapter_that_is_gone_is_left(engine):

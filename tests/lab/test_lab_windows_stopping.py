@@ -5,7 +5,7 @@
 
 import pytest
 import test_lab_windows_engine
-from windows_guest import LACKS
+from windows_guest import LACKS, said_of
 
 engine = test_lab_windows_engine.engine  # the fixture
 pytestmark = pytest.mark.skipif(bool(LACKS), reason="Windows guests: " + LACKS)
@@ -41,7 +41,7 @@ Show-Done 'allowed' { Set-ServiceLimit 1 1 'RdAgent' @('vmms'); Restart-One 'Win
 """
     )
     lines = engine(["_Change", "_KindService"], script)[1]
-    said = dict(line.split(": ", 1) for line in lines if ": " in line)
+    said = said_of(lines)
     assert said["fine"] == "stop CryptSvc, start CryptSvc / " and said["allowed"] == "stop Winmgmt, start Winmgmt / ", lines
     assert said["refused"].startswith(" / The service Winmgmt was not stopped, since VMMS depends on it"), lines
 
@@ -60,7 +60,7 @@ Show-Done 'itself' { function script:Open-Key { [pscustomobject]@{} | Add-Member
 """
     )
     lines = engine(["_Change", "_KindService"], script)[1]
-    said = dict(line.split(": ", 1) for line in lines if ": " in line)
+    said = said_of(lines)
     assert said["other"].startswith(" / The service VSS hangs in StopPending and is none of the agent's"), lines
     assert said["own"].startswith("stop RdAgent, start RdAgent / The service WindowsAzureGuestAgent hangs in StopPending and shares"), lines
     assert said["snapshot"].startswith(" / A snapshot began meanwhile, so RdAgent was not restarted"), lines
@@ -88,7 +88,7 @@ Show-Done 'itself' { Restart-One 'Winmgmt' $null }
 """
     )
     lines = engine(["_Change", "_KindService"], script)[1]
-    said = dict(line.split(": ", 1) for line in lines if ": " in line)
+    said = said_of(lines)
     assert said["fine"] == said["itself"] == "stop Winmgmt, start Winmgmt / ", lines
     for name in ("Two", "VMMS"):
         assert said[name].startswith(
@@ -157,7 +157,7 @@ Write-State @{ kind = 'service'; name = 'VSS' } @{ state = 'stopped' } $null
 'without: fine'
 """
     lines = engine(["_Change", "_KindService"], script)[1]
-    said = dict(line.split(": ", 1) for line in lines if ": " in line)
+    said = said_of(lines)
     one = "One depends on VSS and was stopped along with it."
     assert said["notes True"] == one and said["notes False"] == one + " " + one.replace("One", "Two"), lines
     assert said["without"] == "fine", lines

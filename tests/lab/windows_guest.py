@@ -51,6 +51,11 @@ def engine(lab, tmp_path, script):
     return said.replace("\r", "").strip().splitlines()[-1]
 
 
+def said_of(lines):
+    """Return {what: value} of the lines "what: value" that a script of the engine printed."""
+    return dict(line.split(": ", 1) for line in lines if ": " in line)
+
+
 def role(lab, tmp_path, name, entry, *arguments, **variables):
     called = {"name": "vmbackup.azure." + name, "tasks_from": entry}
     tasks = [

@@ -10,6 +10,7 @@ import pytest
 yaml = pytest.importorskip("yaml")
 loader = pytest.importorskip("ansible.parsing.dataloader")
 template = pytest.importorskip("ansible.template")
+trusted = getattr(template, "trust_as_template", str)
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
 
@@ -17,10 +18,6 @@ def said(path, **variables):
     """Return (text, failed) of the outcome that a file of tasks sets at its end."""
     with open(os.path.join(ROOT, "roles", path)) as stream:
         task = yaml.safe_load(stream)[-1]
-    try:
-        from ansible.template import trust_as_template as trusted  # ansible-core 2.19 and newer
-    except ImportError:
-        trusted = str
     own = {name: trusted(text) for name, text in task.get("vars", {}).items()}
     templar = template.Templar(loader=loader.DataLoader(), variables=dict(own, **variables))
     outcome = task["ansible.builtin.set_fact"]["vmbackup_outcome"]

@@ -84,6 +84,11 @@ def known(store):
     return found
 
 
+def repair_of(token):
+    """Return the name of the repair that a change belongs to."""
+    return re.sub(r"-\d+\Z", "", token.split("-", 1)[1])
+
+
 def armed(store):
     """Return (token, name of the repair, when its time is over) of the changes that wait for their confirmation, or are being taken back."""
     found = []
@@ -95,7 +100,7 @@ def armed(store):
         except (OSError, ValueError, KeyError):
             start = guard_program.this_start()
         if start == guard_program.this_start():
-            found.append((token, re.sub(r"-\d+\Z", "", token.split("-", 1)[1]), state.get("until", 0)))
+            found.append((token, repair_of(token), state.get("until", 0)))
     return found
 
 
@@ -259,18 +264,17 @@ def _may_be_meant(state):
 
 def find(name, store):
     """Return (token, directory) of the guard that is meant: its token, or the name of a remedy for the one of it that waits, or else its newest."""
-    found = [(token, directory) for token, directory, _state in known(store)]
-    if _REMEDY.match(name):
-        own = [(state.get("state") == "armed", token, directory) for token, directory, state in known(store) if _may_be_meant(state)]
-        found = [(token, directory) for _armed, token, directory in sorted(own)]
-        found = [pair for pair in found if re.sub(r"-\d+\Z", "", pair[0].split("-", 1)[1]) == name]
+    by_repair = bool(_REMEDY.match(name))
+    if by_repair:
+        own = [guard for guard in known(store) if repair_of(guard[0]) == name and _may_be_meant(guard[2])]
+        found = sorted(own, key=lambda guard: (guard[2]["state"] == "armed", guard[0]))
     else:
-        found = [pair for pair in found if pair[0] == name]
+        found = [guard for guard in known(store) if guard[0] == name]
     if not found:
-        if _REMEDY.match(name) and _changes_now(store):
+        if by_repair and _changes_now(store):
             raise Busy("Another run is changing this guest; whether it is the change {0} is not known yet.".format(name))
         raise undo.UndoError("There is no change {0} on this guest that waits for a confirmation.".format(name))
-    return found[-1]
+    return found[-1][:2]
 
 
 def _changes_now(store):
